@@ -1,0 +1,106 @@
+"""The names of activations and weights: one vocabulary for walker, observers, schemes, graph and report.
+
+    tokens ─ embed ─▶ residual
+      attn_norm ─▶ q,k,v ─▶ (q_norm,k_norm) ─▶ q_rope,k_rope ─▶ scores ─▶ (capped) ─▶ probs ─▶ context ─▶ o
+                                                            (attn_post_norm) ─▶ attn_residual
+      mlp_norm  ─▶ gate ─▶ act ┐
+                └▶ up ─────────┴▶ product ─▶ down ─▶ (mlp_post_norm) ─▶ mlp_residual
+    residual ─ final_norm ─▶ logits ─▶ (capped_logits)
+
+A *point* is an activation ("layers.3.product"); a *linear* is a weight ("layers.3.down"), whose tensors are
+"<linear>.weight" and, where the family has one, "<linear>.bias". Without a gate the input of down is ``act``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mobilequant.arch.architecture import Architecture
+
+EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
+LM_HEAD = "lm_head"
+
+
+def at(layer: int, role: str) -> str:
+    """The full name of a role inside a block: ``at(3, "down") == "layers.3.down"``."""
+    return f"layers.{layer}.{role}"
+
+
+def role_of(name: str) -> str:
+    """The last part of a name: ``role_of("layers.3.down") == "down"``."""
+    return name.rsplit(".", 1)[-1]
+
+
+def linear_roles(arch: Architecture) -> tuple[str, ...]:
+    """Weights of a block in the order in which they run."""
+    mlp = ("gate", "up", "down") if arch.gated_mlp else ("up", "down")
+    return ("q", "k", "v", "o", *mlp)
+
+
+def down_input(arch: Architecture) -> str:
+    """The role that feeds ``down``."""
+    return "product" if arch.gated_mlp else "act"
+
+
+def input_role(arch: Architecture, linear_role: str) -> str:
+    """The activation that a linear of a block reads; linears with the same answer share one range."""
+    if linear_role in ("q", "k", "v"):
+        return "attn_norm"
+    if linear_role in ("gate", "up"):
+        return "attn_norm" if arch.shared_block_norm else "mlp_norm"
+    return {"o": "context", "down": down_input(arch)}[linear_role]
+
+
+def input_of(arch: Architecture, linear: str) -> str:
+    """The full point name that the linear ``linear`` reads."""
+    if linear == LM_HEAD:
+        return FINAL_NORM
+    prefix, role = linear.rsplit(".", 1)
+    return f"{prefix}.{input_role(arch, role)}"
+
+
+def block_points(arch: Architecture, layer: int) -> Iterator[str]:
+    """Every activation of a block, in the order in which it appears."""
+    roles = ["attn_norm", "q", "k", "v"]
+    roles += ["q_norm", "k_norm"] if arch.qk_norm else []
+    roles += ["q_rope", "k_rope"] if arch.layers[layer].rope else []
+    roles += ["scores", *(["capped"] if arch.attention_softcap else []), "probs", "context", "o"]
+    roles += ["attn_post_norm"] if arch.post_norms else []
+    roles += ["attn_residual"]
+    roles += [] if arch.shared_block_norm else ["mlp_norm"]
+    roles += ["gate", "act", "up", "product"] if arch.gated_mlp else ["up", "act"]
+    roles += ["down", *(["mlp_post_norm"] if arch.post_norms else []), "mlp_residual"]
+    return (at(layer, role) for role in roles)
+
+
+def all_points(arch: Architecture) -> Iterator[str]:
+    """Every activation of the model, in the order in which it appears."""
+    yield EMBED
+    for layer in range(arch.num_layers):
+        yield from block_points(arch, layer)
+    yield from (FINAL_NORM, LOGITS)
+    if arch.final_softcap:
+        yield CAPPED_LOGITS
+
+
+def all_linears(arch: Architecture) -> Iterator[str]:
+    """Every weight matrix that multiplies activations, lm_head last."""
+    for layer in range(arch.num_layers):
+        yield from (at(layer, role) for role in linear_roles(arch))
+    yield LM_HEAD
+
+
+def query_point(arch: Architecture, layer: int) -> str:
+    """The point that holds the queries as attention reads them."""
+    return at(layer, _attention_operand(arch, layer, "q"))
+
+
+def key_point(arch: Architecture, layer: int) -> str:
+    """The point that holds the keys as they lie in the cache."""
+    return at(layer, _attention_operand(arch, layer, "k"))
+
+
+def _attention_operand(arch: Architecture, layer: int, role: str) -> str:
+    if arch.layers[layer].rope:
+        return f"{role}_rope"
+    return f"{role}_norm" if arch.qk_norm else role

@@ -1,0 +1,219 @@
+"""The block walker: one readable forward pass for every supported decoder.
+
+Every activation passes through a ``tap`` under its name (``arch.point``). An observer taps to look, a fake quantizer
+taps to round, and lowering emits the same names: so float, fake-quant and integer values can be compared anywhere.
+
+Shapes: B batch, T tokens, S cached tokens (prefix + T), C channels, H query heads, G key/value heads, D head size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from mobilequant.arch import point
+from mobilequant.arch.architecture import Rope
+from mobilequant.models.model import KVPrefix, Model
+
+Tap = Callable[[str, Tensor], Tensor]
+
+
+def untouched(_name: str, value: Tensor) -> Tensor:
+    """The tap that does nothing."""
+    return value
+
+
+def forward(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+    """Logits (B, T, V) of tokens (B, T); token t stands at position len(prefix) + t."""
+    hidden = embed(model, tokens, tap=tap, start=len(prefix) if prefix else 0)
+    for layer in range(model.arch.num_layers):
+        hidden = block(model, layer, hidden, tap=tap, prefix=prefix)
+    return head(model, hidden, tap=tap)
+
+
+def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0) -> Tensor:
+    """The first residual (B, T, C)."""
+    hidden = model.tensors["embed.weight"][tokens] * model.arch.embedding_scale
+    if model.arch.learned_positions:
+        hidden = hidden + model.tensors["positions.weight"][start : start + tokens.shape[1]]
+    return tap(point.EMBED, hidden)
+
+
+def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+    """One decoder block: residual (B, T, C) → residual (B, T, C)."""
+    arch = model.arch
+    normed = _norm(model, point.at(layer, "attn_norm"), hidden, tap)
+    branch = _attention(model, layer, normed, tap, prefix)
+    if arch.post_norms:
+        branch = _norm(model, point.at(layer, "attn_post_norm"), branch, tap)
+    after_attention = tap(point.at(layer, "attn_residual"), hidden + branch)
+    if not arch.shared_block_norm:
+        source = hidden if arch.parallel_residual else after_attention
+        normed = _norm(model, point.at(layer, "mlp_norm"), source, tap)
+    branch = _mlp(model, layer, normed, tap)
+    if arch.post_norms:
+        branch = _norm(model, point.at(layer, "mlp_post_norm"), branch, tap)
+    return tap(point.at(layer, "mlp_residual"), after_attention + branch)
+
+
+def head(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
+    """Final norm and lm_head: (B, T, C) → logits (B, T, V)."""
+    logits = _linear(model, point.LM_HEAD, _norm(model, point.FINAL_NORM, hidden, tap))
+    logits = tap(point.LOGITS, logits)
+    cap = model.arch.final_softcap
+    return tap(point.CAPPED_LOGITS, cap * torch.tanh(logits / cap)) if cap else logits
+
+
+def _linear(model: Model, name: str, value: Tensor) -> Tensor:
+    return F.linear(value, model.weight(name), model.bias(name))
+
+
+def _norm(model: Model, name: str, value: Tensor, tap: Tap) -> Tensor:
+    gain, eps = model.tensors[f"{name}.weight"], model.arch.norm_eps
+    if model.arch.norm == "layer":
+        normed = F.layer_norm(value, gain.shape, gain, model.bias(name), eps)
+    else:
+        normed = rms_norm(value, gain, eps)
+    return tap(name, normed)
+
+
+def rms_norm(value: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """value / sqrt(mean(value²) + eps) · gain over the last dimension."""
+    return value * torch.rsqrt(value.square().mean(-1, keepdim=True) + eps) * gain
+
+
+def _attention(model: Model, layer: int, normed: Tensor, tap: Tap, prefix: KVPrefix | None) -> Tensor:
+    """(B, T, C) → (B, T, C). The keys and values of the prefix stand before those of the tokens."""
+    arch = model.arch
+    q, k, v = (_project_heads(model, point.at(layer, role), normed, tap) for role in "qkv")
+    start = len(prefix) if prefix else 0
+    q = _position(model, layer, "q", q, start, tap)
+    k = _position(model, layer, "k", k, start, tap)
+    if prefix:
+        k, v = _prepend(prefix.keys[layer], k), _prepend(prefix.values[layer], v)
+    context = _attend(model, layer, q, k, v, start, tap)
+    context = tap(point.at(layer, "context"), context.transpose(1, 2).flatten(2))
+    o = point.at(layer, "o")
+    assert context.shape[-1] == arch.num_heads * arch.head_dim
+    return tap(o, _linear(model, o, context))
+
+
+def _project_heads(model: Model, name: str, normed: Tensor, tap: Tap) -> Tensor:
+    """(B, T, C) → (B, heads, T, D)."""
+    return tap(name, _linear(model, name, normed)).unflatten(-1, (-1, model.arch.head_dim)).transpose(1, 2)
+
+
+def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, tap: Tap) -> Tensor:
+    """Head norm, then RoPE, where the family has them; (B, heads, T, D) → the same shape."""
+    if model.arch.qk_norm:
+        name = point.at(layer, f"{role}_norm")
+        heads = tap(name, rms_norm(heads, model.tensors[f"{name}.weight"], model.arch.norm_eps))
+    rope = model.arch.layers[layer].rope
+    if rope:
+        positions = torch.arange(start, start + heads.shape[2], device=heads.device)
+        heads = tap(point.at(layer, f"{role}_rope"), rotate(heads, rope, positions))
+    return heads
+
+
+def rope_angles(rope: Rope, positions: Tensor) -> Tensor:
+    """Angles (T, rotary_dim/2) in float64 radians."""
+    frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float64, device=positions.device)
+    return positions[:, None].double() * frequencies
+
+
+def rotate(heads: Tensor, rope: Rope, positions: Tensor) -> Tensor:
+    """Turn dimension i with dimension i + rotary_dim/2 of heads (B, H, T, D); later dimensions pass."""
+    angles = rope_angles(rope, positions)
+    cos = (angles.cos() * rope.attention_factor).to(heads.dtype)
+    sin = (angles.sin() * rope.attention_factor).to(heads.dtype)
+    first, second, rest = heads.tensor_split((rope.rotary_dim // 2, rope.rotary_dim), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
+
+
+def _prepend(constant: Tensor, heads: Tensor) -> Tensor:
+    batch = constant.to(heads).expand(heads.shape[0], -1, -1, -1)
+    return torch.cat((batch, heads), dim=2)
+
+
+def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int, tap: Tap) -> Tensor:
+    """Queries (B, H, T, D), keys and values (B, G, S, D) → (B, H, T, D)."""
+    arch = model.arch
+    k = k.repeat_interleave(arch.queries_per_kv, dim=1)
+    v = v.repeat_interleave(arch.queries_per_kv, dim=1)
+    visible = visible_tokens(q.shape[2], start, arch.layers[layer].window, device=q.device)
+    # What the mask hides must not enter a range: it becomes 0.0, which every range contains.
+    scores = (q @ k.transpose(-1, -2) * arch.attention_scale).masked_fill(~visible, 0.0)
+    scores = tap(point.at(layer, "scores"), scores)
+    if arch.attention_softcap:
+        cap = arch.attention_softcap
+        scores = tap(point.at(layer, "capped"), cap * torch.tanh(scores / cap))
+    probs = scores.masked_fill(~visible, -math.inf).softmax(-1)
+    return tap(point.at(layer, "probs"), probs) @ v
+
+
+def visible_tokens(num_tokens: int, start: int, window: int | None, device: torch.device | str = "cpu") -> Tensor:
+    """Mask (T, S) of what token t may see: not the future, and of the past only ``window`` tokens.
+
+    The constant prefix stays visible to every token even beyond a sliding window: it is the attention sink.
+    """
+    query = torch.arange(start, start + num_tokens, device=device)[:, None]
+    key = torch.arange(start + num_tokens, device=device)[None, :]
+    visible = key <= query
+    if window is not None:
+        visible = visible & ((query - key < window) | (key < start))
+    return visible
+
+
+def _mlp(model: Model, layer: int, normed: Tensor, tap: Tap) -> Tensor:
+    """(B, T, C) → (B, T, C)."""
+    activate = ACTIVATIONS[model.arch.activation]
+
+    def linear(role: str, value: Tensor) -> Tensor:
+        name = point.at(layer, role)
+        return tap(name, _linear(model, name, value))
+
+    if not model.arch.gated_mlp:
+        return linear("down", tap(point.at(layer, "act"), activate(linear("up", normed))))
+    gate = tap(point.at(layer, "act"), activate(linear("gate", normed)))
+    return linear("down", tap(point.at(layer, "product"), gate * linear("up", normed)))
+
+
+def _gelu_tanh(value: Tensor) -> Tensor:
+    return F.gelu(value, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": F.relu,
+}
+
+
+def compute_prefix(model: Model, tokens: tuple[int, ...]) -> KVPrefix:
+    """Run the prefix once in float and keep what the KV cache then holds."""
+    caught: dict[str, Tensor] = {}
+
+    def catch(name: str, value: Tensor) -> Tensor:
+        if point.role_of(name) in ("k", "k_norm", "k_rope", "v"):
+            caught[name] = value
+        return value
+
+    device = model.tensors["embed.weight"].device
+    forward(model, torch.tensor([tokens], device=device), tap=catch)
+    arch = model.arch
+
+    def as_cached(name: str) -> Tensor:
+        value = caught[name][0]  # (heads, P, D), or (P, G·D) straight from the projection
+        return value if value.dim() == 3 else value.unflatten(-1, (-1, arch.head_dim)).transpose(0, 1)
+
+    layers = range(arch.num_layers)
+    return KVPrefix(
+        tokens,
+        tuple(as_cached(point.key_point(arch, layer)) for layer in layers),
+        tuple(as_cached(point.at(layer, "v")) for layer in layers),
+    )

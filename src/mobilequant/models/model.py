@@ -1,0 +1,67 @@
+"""A loaded model: resolved architecture, canonical tensors, and where its tokenizer lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class KVPrefix:
+    """Constant first entries of every KV cache, computed once from ``tokens`` (PrefixQuant, arXiv 2410.05265).
+
+    keys[layer], values[layer]: (Hkv, P, D) float32; keys as they lie in the cache, after norm and RoPE.
+    """
+
+    tokens: tuple[int, ...]
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights by canonical name (see ``arch.point``), all floating point, all of one dtype.
+
+    Names: ``embed.weight`` (V, C); ``layers.{i}.{attn_norm,mlp_norm,attn_post_norm,mlp_post_norm}.{weight,bias}``;
+    ``layers.{i}.{q_norm,k_norm}.weight`` (D); ``layers.{i}.{q,k,v,o,gate,up,down}.{weight,bias}``;
+    ``positions.weight`` where positions are learned; ``final_norm.{weight,bias}``; ``lm_head.{weight,bias}``
+    (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``).
+    """
+
+    arch: Architecture
+    tensors: dict[str, torch.Tensor]
+    tokenizer_dir: Path | None = None
+    source: str = ""
+
+    def weight(self, linear: str) -> torch.Tensor:
+        """The (O, I) matrix of a linear."""
+        return self.tensors[f"{linear}.weight"]
+
+    def bias(self, linear: str) -> torch.Tensor | None:
+        """The (O,) bias of a linear or norm, or None."""
+        return self.tensors.get(f"{linear}.bias")
+
+    def with_tensors(self, changed: dict[str, torch.Tensor]) -> Model:
+        """The same model with some tensors replaced; a tied head stays tied unless only one side changes."""
+        tensors = {**self.tensors, **changed}
+        tied = tensors["lm_head.weight"] is tensors["embed.weight"]
+        return replace(self, tensors=tensors, arch=replace(self.arch, tied_head=tied))
+
+    def to(self, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
+        """A copy on another device or in another dtype; a tied head stays tied."""
+        moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors.items()}
+        if self.arch.tied_head:
+            moved["lm_head.weight"] = moved["embed.weight"]
+        return replace(self, tensors=moved)
+
+    def linears(self) -> list[str]:
+        """Names of all weight matrices that multiply activations, in running order."""
+        return list(point.all_linears(self.arch))

@@ -1,0 +1,84 @@
+"""The contract between the pipeline and a published method: about all there is to know to add one.
+
+A method says which statistics it wants and turns them into new tensors, parameters or codes. It never loads data,
+moves devices, writes files, prints, parses arguments or names a family. The pipeline merges the needs of a step, makes
+one data pass, checkpoints after each unit, and seeds each unit from (seed, unit name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.numerics.qparams import QParams
+from mobilequant.pipeline.scheme import Scheme
+
+if TYPE_CHECKING:
+    import torch
+
+    from mobilequant.numerics.weight import QuantizedWeight
+
+UnitKind = Literal["linear", "block", "model"]
+StatisticKind = Literal["range", "absmax", "hessian"]
+
+
+class FrozenConfig(BaseModel):
+    """Base of every method's configuration: immutable, unknown keys refused, each field with help and range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One statistic of one activation point.
+
+    ``range``: distribution of all values (min, max, percentiles, Lp-optimal ranges);
+    ``absmax``: largest magnitude per channel, (C,); ``hessian``: sum of x·xᵀ over tokens, (C, C) float32.
+    """
+
+    kind: StatisticKind
+    point: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a method may look at: the unit's own name and the model as it is now (read only)."""
+
+    name: str  # "layers.3.down", "layers.3" or "model"
+    arch: Architecture
+    tensors: Mapping[str, torch.Tensor]
+    activations: Mapping[str, QParams]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method changes. Names are those of ``arch.point``; ``measures`` go to log, report and results."""
+
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    activations: dict[str, QParams] = field(default_factory=dict)
+    weights: dict[str, QuantizedWeight] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A published method. Instances are made by the registry from a recipe entry: ``Method(Config(**entry))``."""
+
+    name: ClassVar[str]
+    unit: ClassVar[UnitKind]
+    # "float": statistics of the float model, all units in one pass. "quantized": block by block, each block
+    # seeing the inputs that the already quantized blocks before it produce.
+    inputs: ClassVar[Literal["float", "quantized"]]
+    Config: ClassVar[type[FrozenConfig]]
+    config: Any
+
+    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
+        """The statistics that ``apply`` will read."""
+        ...
+
+    def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
+        """New tensors, parameters or codes for one unit."""
+        ...

@@ -1,0 +1,76 @@
+"""Scheme: the precision of every role, under a name that decodes.
+
+    static_w4c_a8_kv8      4-bit weights per output channel, static 8-bit activations, 8-bit KV cache
+    static_w4g64_a8_kv8    the same with one scale per 64 input channels
+
+Embedding and lm_head are always 8-bit per row. Which activations are 16-bit is an explicit list.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from mobilequant.arch import point
+from mobilequant.errors import UsageError
+from mobilequant.numerics.qtype import INT4, INT8, INT16, UINT8, QType
+
+_NAME = re.compile(r"static_w(?P<bits>[48])(?P<grain>c|g(?P<group>\d+))_a8_kv8")
+
+# The residual stream and what is added to it, the softmax input, and the logits. Each costs prefill time on an NPU.
+SIXTEEN_BIT_ROLES = frozenset(
+    {
+        "embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm",
+        "scores", "capped", "logits", "capped_logits",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Bits of weights and activations; ``sixteen_bit`` names single points beyond the fixed roles."""
+
+    weight_bits: int
+    group_size: int | None = None
+    sixteen_bit: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The decodable name, without the list of single 16-bit points."""
+        grain = "c" if self.group_size is None else f"g{self.group_size}"
+        return f"static_w{self.weight_bits}{grain}_a8_kv8"
+
+    def weight_qtype(self, linear: str) -> QType:
+        """The format of a weight matrix ("embed" and "lm_head" included)."""
+        if linear in (point.EMBED, point.LM_HEAD):
+            return INT8
+        return {4: INT4, 8: INT8}[self.weight_bits]
+
+    def weight_group_size(self, linear: str) -> int | None:
+        """Input channels per group of a weight matrix, None for per-channel."""
+        return None if linear in (point.EMBED, point.LM_HEAD) else self.group_size
+
+    def activation_qtype(self, name: str) -> QType:
+        """The format of an activation point."""
+        wide = name in self.sixteen_bit or point.role_of(name) in SIXTEEN_BIT_ROLES
+        return INT16 if wide else UINT8
+
+    def with_sixteen_bit(self, points: frozenset[str]) -> Scheme:
+        """The same scheme with more 16-bit points."""
+        return replace(self, sixteen_bit=self.sixteen_bit | points)
+
+
+def parse_scheme(name: str) -> Scheme:
+    """Read a scheme name.
+
+    Raises:
+        UsageError: the name does not decode.
+    """
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise UsageError(
+            f"unknown scheme {name!r}",
+            "Use static_w8c_a8_kv8, static_w4c_a8_kv8 or static_w4g64_a8_kv8 (g = group size).",
+        )
+    group = int(match["group"]) if match["group"] else None
+    return Scheme(int(match["bits"]), group)
