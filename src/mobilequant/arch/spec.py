@@ -17,6 +17,15 @@ from mobilequant.arch.rope import FULL, SLIDING, RopeRule, resolve_rope, rope_ki
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 LARGEST_DEPTH, LARGEST_HEAD = 4096, 2**14
 
+# The keys of most families; a family file overrides what it names differently.
+HIDDEN_SIZE, INTERMEDIATE_SIZE = Key("hidden_size"), Key("intermediate_size")
+NUM_LAYERS, NUM_HEADS = Key("num_hidden_layers"), Key("num_attention_heads")
+NUM_KV_HEADS = Key("num_key_value_heads", None)  # None: as many as query heads
+HEAD_DIM = Key("head_dim", None)  # None: hidden_size / num_heads
+MAX_CONTEXT = Key("max_position_embeddings")
+PLAIN_ROPE = RopeRule()
+UNTIED = Key("tie_word_embeddings", False)
+
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
@@ -74,15 +83,15 @@ class ArchSpec:
     aliases: Mapping[str, str] = field(default_factory=dict)  # module path in other releases → canonical module
     base_prefix: str = "model."  # may be absent in checkpoints of the bare decoder
     ignored: tuple[str, ...] = ()  # endings of buffer names that old checkpoints carry
-    hidden_size: Key = Key("hidden_size")
-    intermediate_size: Key = Key("intermediate_size")
+    hidden_size: Key = HIDDEN_SIZE
+    intermediate_size: Key = INTERMEDIATE_SIZE
     intermediate_ratio: int | None = None  # of hidden_size, when the key is missing
-    num_layers: Key = Key("num_hidden_layers")
-    num_heads: Key = Key("num_attention_heads")
-    num_kv_heads: Key = Key("num_key_value_heads", None)
-    head_dim: Key = Key("head_dim", None)
-    max_context: Key = Key("max_position_embeddings")
-    rope: RopeRule | None = RopeRule()
+    num_layers: Key = NUM_LAYERS
+    num_heads: Key = NUM_HEADS
+    num_kv_heads: Key = NUM_KV_HEADS
+    head_dim: Key = HEAD_DIM
+    max_context: Key = MAX_CONTEXT
+    rope: RopeRule | None = PLAIN_ROPE
     local_rope: RopeRule | None = None  # for sliding layers, where they differ
     sliding: Sliding | None = None
     attention_scalar: Key | None = None  # scores are divided by its square root instead of head_dim's
@@ -98,7 +107,7 @@ class ArchSpec:
     position_offset: int = 0  # unused first rows of the learned position table
     transposed: bool = False  # linears of a block are stored (I, O), as GPT-2's Conv1D
     interleaved_qkv: bool = False
-    tied_head: Key = Key("tie_word_embeddings", False)
+    tied_head: Key = UNTIED
     add_bos: bool = False
     demands: tuple[Demand, ...] = ()
 
