@@ -14,7 +14,7 @@ from mobilequant.arch import point
 from mobilequant.errors import LoweringError
 from mobilequant.integer.bound import widest_symmetric_code
 from mobilequant.integer.build import GraphBuilder
-from mobilequant.integer.graph import TOKENS, IntegerGraph, KVLayer
+from mobilequant.integer.graph import IntegerGraph, KVLayer
 from mobilequant.integer.ops.table import RealFunction
 from mobilequant.integer.schema import validate
 from mobilequant.models.quantized import QuantizedModel
