@@ -87,7 +87,7 @@ def score_last_word(
     limit: int | None = None,
     track: Track = silent,
 ) -> dict[str, float]:
-    """LAMBADA (one choice per request): acc = greedy decoding gives exactly the last word; ppl = exp of the mean −log q(word), per word.
+    """LAMBADA, one choice a request: acc = greedy decoding gives the last word; ppl = exp of the mean −log q(word).
 
     Raises:
         DataError: no requests, or a request without anything to condition on.
