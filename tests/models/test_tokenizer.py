@@ -30,6 +30,9 @@ def byte_level(*, with_bos=False):
     return inner
 
 
+PLAIN = Tokenizer(byte_level())
+
+
 @pytest.fixture
 def folder(tmp_path):
     byte_level(with_bos=True).save(str(tmp_path / "tokenizer.json"))
@@ -82,24 +85,21 @@ def test_damaged_settings(folder):
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_stream_gives_the_whole_text_and_no_broken_character(text):
-    tokenizer = Tokenizer(byte_level())
-    stream = tokenizer.stream()
-    pieces = [stream.push(token) for token in tokenizer.encode(text)]
+    stream = PLAIN.stream()
+    pieces = [stream.push(token) for token in PLAIN.encode(text)]
     assert "".join(pieces) + stream.finish() == text
     if "\ufffd" not in text:
         assert not any("\ufffd" in piece for piece in pieces)
 
 
 def test_stream_holds_a_character_back_until_it_is_whole():
-    tokenizer = Tokenizer(byte_level())
-    stream = tokenizer.stream()
-    assert [stream.push(token) for token in tokenizer.encode("a🙂b")] == ["a", "", "", "", "🙂", "b"]
+    stream = PLAIN.stream()
+    assert [stream.push(token) for token in PLAIN.encode("a🙂b")] == ["a", "", "", "", "🙂", "b"]
 
 
 def test_stream_shows_what_never_became_a_character():
-    tokenizer = Tokenizer(byte_level())
-    stream = tokenizer.stream()
-    first = tokenizer.encode("é")[0]
+    stream = PLAIN.stream()
+    first = PLAIN.encode("é")[0]
     assert stream.push(first) == ""
     assert stream.finish() == "\ufffd"
     assert stream.finish() == ""
