@@ -70,7 +70,7 @@ def test_outliers_of_the_first_position_ask_for_bos():
     assert search.after.count == 0
 
 
-def test_without_bos_the_most_frequent_outlier_token_is_taken():
+def test_without_bos_a_frequent_token_takes_the_first_place():
     model = _model(loud_position=0)
     model = replace(model, arch=replace(model.arch, bos_token=None))
     windows = _windows()
@@ -90,8 +90,8 @@ def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():
     model = _model(loud_position=0)
     tensors = {name: tensor.clone() for name, tensor in model.tensors.items()}
     tensors["layers.0.mlp_norm.weight"][0] = 1.0
-    tensors["positions.weight"][1, 0] = 0.9  # neither the second position …
-    tensors["embed.weight"][20:35, 0] = 0.9  # … nor these tokens alone open the unit, but together they do
+    tensors["positions.weight"][1, 0] = 1.2  # neither the second position …
+    tensors["embed.weight"][20:35, 0] = 1.2  # … nor these tokens alone open the unit, but together they do
     tensors["lm_head.weight"] = tensors["embed.weight"]
     model, windows = replace(model, tensors=tensors), _windows()
     search = search_prefix(model, windows, max_tokens=4)

@@ -27,6 +27,8 @@ from mobilequant.pipeline.progress import Track, silent
 MAX_PREFIX_TOKENS = 4
 MAX_STARTS = 256
 _REMAINING = 0.5  # a token is kept when at most this share of the outlier tokens is left with it in place
+_NEGLIGIBLE = 0.02  # outlier tokens, as a share of the starts tried, that are not worth another prefix token
+_OUTLIER_CANDIDATES, _TEXT_CANDIDATES = 4, 12
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,11 @@ class SinkMeasure:
     def count(self) -> int:
         """Outlier tokens of both kinds."""
         return len(self.places) + len(self.loud_starts)
+
+    @property
+    def calm(self) -> bool:
+        """Whether so few outliers are left that ranges may simply clip them."""
+        return self.count <= _NEGLIGIBLE * self.starts
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
         raise ValueError(f"a prefix has 0 to {MAX_PREFIX_TOKENS} tokens, not {max_tokens}")
     tokens: tuple[int, ...] = ()
     measures = [_measure(model, windows, tokens, track)]
-    while len(tokens) < max_tokens and measures[-1].count:
-        candidate = _next_token(model, windows, measures[-1], first=not tokens)
+    while len(tokens) < max_tokens and not measures[-1].calm:
+        candidate = _next_token(model, windows, tokens, measures[-1])
         measure = _measure(model, windows, (*tokens, candidate), track)
         _log.info("prefix token %d: %d outlier tokens -> %d", candidate, measures[-1].count, measure.count)
         if measure.count > _REMAINING * measures[-1].count:
@@ -125,12 +132,21 @@ def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], pref
     return tuple(starts.cpu()[loud].tolist())
 
 
-def _next_token(model: Model, windows: Tensor, measure: SinkMeasure, *, first: bool) -> int:
-    """BOS if it is the first position as such that stands out, else the most frequent outlier token of the windows.
-
-    Where only start tokens stand out, the most frequent token of the text: any ordinary token strengthens the sink.
-    """
-    if first and 2 * len(measure.loud_starts) >= measure.starts and model.arch.bos_token is not None:
+def _next_token(model: Model, windows: Tensor, tokens: tuple[int, ...], measure: SinkMeasure) -> int:
+    """BOS if it is the first position as such that stands out; else the candidate that calms most starts."""
+    if not tokens and 2 * len(measure.loud_starts) >= measure.starts and model.arch.bos_token is not None:
         return model.arch.bos_token
-    tokens = [int(windows[place]) for place in sorted(measure.places)] or windows.flatten().tolist()
-    return Counter(tokens).most_common(1)[0][0]
+    starts = _start_tokens(windows)
+
+    def left(candidate: int) -> int:
+        return len(_loud(model, starts, measure.outliers, compute_prefix(model, (*tokens, candidate))))
+
+    return min(_candidates(windows, measure), key=left)
+
+
+def _candidates(windows: Tensor, measure: SinkMeasure) -> list[int]:
+    """The most frequent outlier tokens, then the most frequent tokens of the text, among them the delimiters that
+    models like to park attention on."""
+    outliers = Counter(int(windows[place]) for place in sorted(measure.places)).most_common(_OUTLIER_CANDIDATES)
+    frequent = Counter(windows.flatten().tolist()).most_common(_TEXT_CANDIDATES)
+    return list(dict.fromkeys(token for token, _ in (*outliers, *frequent)))
