@@ -45,7 +45,8 @@ def _windows(count=6, length=12):
 def test_ordinary_tokens_need_no_prefix():
     search = search_prefix(_model(), _windows(), max_tokens=4)
     assert search.tokens == ()
-    assert search.ratio_before == search.ratio_after < 64
+    assert search.before is search.after
+    assert search.before.count == 0 and search.before.ratio < 64
 
 
 def test_outlier_record_names_point_and_places():
@@ -62,12 +63,14 @@ def test_outliers_of_the_first_position_ask_for_bos():
     model = _model(loud_position=0)
     search = search_prefix(model, _windows(), max_tokens=4)
     assert search.tokens == (model.arch.bos_token,)
-    assert search.outliers[0][0].positions == tuple((window, 0) for window in range(6))
-    assert search.outliers[0][0].largest_behind_first < search.outliers[0][0].largest / 64
-    assert search.ratio_before > 64 > search.ratio_after
+    assert search.before.places == {(window, 0) for window in range(6)}
+    assert len(search.before.loud_starts) == search.before.starts
+    assert search.before.outliers[0].largest_behind_first < search.before.outliers[0].largest / 64
+    assert search.before.ratio > 64 > search.after.ratio
+    assert search.after.count == 0
 
 
-def test_without_bos_the_most_frequent_outlier_token_is_taken():
+def test_without_bos_a_frequent_token_takes_the_first_place():
     model = _model(loud_position=0)
     model = replace(model, arch=replace(model.arch, bos_token=None))
     windows = _windows()
@@ -80,7 +83,23 @@ def test_a_token_that_removes_no_outliers_is_not_kept():
     windows[:, 0] = LOUD  # loud wherever it stands
     search = search_prefix(_model(loud_token=LOUD), windows, max_tokens=4)
     assert search.tokens == ()
-    assert search.ratio_after > 64
+    assert search.after.ratio > 64
+
+
+def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():
+    model = _model(loud_position=0)
+    tensors = {name: tensor.clone() for name, tensor in model.tensors.items()}
+    tensors["layers.0.mlp_norm.weight"][0] = 1.0
+    tensors["positions.weight"][1, 0] = 1.2  # neither the second position …
+    tensors["embed.weight"][20:35, 0] = 1.2  # … nor these tokens alone open the unit, but together they do
+    tensors["lm_head.weight"] = tensors["embed.weight"]
+    model, windows = replace(model, tensors=tensors), _windows()
+    search = search_prefix(model, windows, max_tokens=4)
+    assert search.tokens[0] == model.arch.bos_token and len(search.tokens) == 2
+    none, bos, both = search.measures
+    assert len(none.loud_starts) == none.starts
+    assert set(bos.loud_starts) <= set(range(20, 35)) and bos.loud_starts
+    assert both.count == 0
 
 
 def test_zero_tokens_allowed_means_none_are_searched():

@@ -3,6 +3,10 @@
 Decoders park attention that has nowhere to go on one token (mostly the first) and give it enormous activations. With
 that token computed once and kept as a constant KV prefix, every token that is quantized is an ordinary one
 (PrefixQuant, arXiv 2410.05265, section 4.1).
+
+Whether a prefix holds is seen at the token right behind it: BOS alone can leave some words that still become a sink
+when they come next, and calibration windows show one such place each. So every measure also *starts* a sequence with
+each of a few hundred tokens of the text.
 """
 
 from __future__ import annotations
@@ -11,36 +15,69 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from mobilequant.models.decoder import compute_prefix
-from mobilequant.models.model import Model
-from mobilequant.observe.collect import collect
-from mobilequant.observe.outlier import TokenOutlier, token_needs, token_outliers
+from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.model import KVPrefix, Model
+from mobilequant.observe.collect import Observer, collect
+from mobilequant.observe.outlier import OUTLIER_RATIO, TokenOutlier, token_needs, token_outliers
 from mobilequant.pipeline.progress import Track, silent
 
 MAX_PREFIX_TOKENS = 4
-_REMAINING = 0.75  # a token is kept when at most this share of the outlier tokens is left with it in place
+MAX_STARTS = 256
+_REMAINING = 0.5  # a token is kept when at most this share of the outlier tokens is left with it in place
+_NEGLIGIBLE = 0.02  # outlier tokens, as a share of the starts tried, that are not worth another prefix token
+_OUTLIER_CANDIDATES, _TEXT_CANDIDATES = 4, 12
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class SinkMeasure:
+    """Outliers with one prefix in place: per down_proj input, and among tokens that directly follow the prefix."""
+
+    outliers: tuple[TokenOutlier, ...]
+    loud_starts: tuple[int, ...]  # tokens that are outliers as the first of a sequence
+    starts: int  # how many were tried
+
+    @property
+    def ratio(self) -> float:
+        """Worst largest-over-median of any down_proj input over the windows."""
+        return max(outlier.ratio for outlier in self.outliers)
+
+    @property
+    def places(self) -> frozenset[tuple[int, int]]:
+        """(window, position) of every token that is an outlier somewhere."""
+        return frozenset(place for outlier in self.outliers for place in outlier.positions)
+
+    @property
+    def count(self) -> int:
+        """Outlier tokens of both kinds."""
+        return len(self.places) + len(self.loud_starts)
+
+    @property
+    def calm(self) -> bool:
+        """Whether so few outliers are left that ranges may simply clip them."""
+        return self.count <= _NEGLIGIBLE * self.starts
+
+
+@dataclass(frozen=True)
 class SinkSearch:
-    """What was found. ``outliers[k]``: every down_proj input measured with the first k prefix tokens in place."""
+    """What was found. ``measures[k]``: with the first k tokens of the prefix in place."""
 
     tokens: tuple[int, ...]
-    outliers: tuple[tuple[TokenOutlier, ...], ...]
+    measures: tuple[SinkMeasure, ...]
 
     @property
-    def ratio_before(self) -> float:
-        """Worst largest-over-median of any down_proj input without a prefix."""
-        return _worst_ratio(self.outliers[0])
+    def before(self) -> SinkMeasure:
+        """Without a prefix."""
+        return self.measures[0]
 
     @property
-    def ratio_after(self) -> float:
-        """The same with the whole prefix in place."""
-        return _worst_ratio(self.outliers[len(self.tokens)])
+    def after(self) -> SinkMeasure:
+        """With the whole prefix in place."""
+        return self.measures[-1]
 
 
 def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> tuple[int, ...]:
@@ -49,7 +86,7 @@ def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track 
 
 
 def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> SinkSearch:
-    """Add tokens while outlier tokens remain in windows (N, T), and only those that remove a good part of them.
+    """Add tokens while outlier tokens remain in windows (N, T), and only those that remove at least half of them.
 
     Raises:
         ValueError: ``max_tokens`` is not in 0…4.
@@ -57,43 +94,59 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
     if not 0 <= max_tokens <= MAX_PREFIX_TOKENS:
         raise ValueError(f"a prefix has 0 to {MAX_PREFIX_TOKENS} tokens, not {max_tokens}")
     tokens: tuple[int, ...] = ()
-    measured = [_measure(model, windows, tokens, track)]
-    while len(tokens) < max_tokens:
-        candidate = _next_token(model, windows, measured[-1], first=not tokens)
-        if candidate is None:
-            break
-        with_candidate = _measure(model, windows, (*tokens, candidate), track)
-        before, after = len(_places(measured[-1])), len(_places(with_candidate))
-        _log.info("prefix token %d: %d outlier tokens -> %d", candidate, before, after)
-        if after > _REMAINING * before:
+    measures = [_measure(model, windows, tokens, track)]
+    while len(tokens) < max_tokens and not measures[-1].calm:
+        candidate = _next_token(model, windows, tokens, measures[-1])
+        measure = _measure(model, windows, (*tokens, candidate), track)
+        _log.info("prefix token %d: %d outlier tokens -> %d", candidate, measures[-1].count, measure.count)
+        if measure.count > _REMAINING * measures[-1].count:
             break
         tokens = (*tokens, candidate)
-        measured.append(with_candidate)
-    return SinkSearch(tokens, tuple(measured))
+        measures.append(measure)
+    return SinkSearch(tokens, tuple(measures))
 
 
-def _measure(model: Model, windows: Tensor, tokens: tuple[int, ...], track: Track) -> tuple[TokenOutlier, ...]:
+def _measure(model: Model, windows: Tensor, tokens: tuple[int, ...], track: Track) -> SinkMeasure:
     prefix = compute_prefix(model, tokens) if tokens else None
     stats = collect(model, windows, token_needs(model.arch), prefix=prefix, track=track)
-    return tuple(token_outliers(stats, model.arch))
+    outliers = tuple(token_outliers(stats, model.arch))
+    starts = _start_tokens(windows)
+    return SinkMeasure(outliers, _loud(model, starts, outliers, prefix), len(starts))
 
 
-def _worst_ratio(outliers: tuple[TokenOutlier, ...]) -> float:
-    return max(outlier.ratio for outlier in outliers)
+def _start_tokens(windows: Tensor) -> Tensor:
+    """At most MAX_STARTS different tokens of the text (K,), evenly spread over the sorted vocabulary."""
+    present = windows.unique()
+    picked = torch.linspace(0, len(present) - 1, min(MAX_STARTS, len(present))).round().long()
+    return present[picked]
 
 
-def _places(outliers: tuple[TokenOutlier, ...]) -> set[tuple[int, int]]:
-    """(window, position) of every token that is an outlier somewhere."""
-    return {place for outlier in outliers for place in outlier.positions}
+@torch.inference_mode()
+def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], prefix: KVPrefix | None) -> tuple[int, ...]:
+    """The start tokens that exceed the outlier threshold of the windows at any down_proj input."""
+    observer = Observer(token_needs(model.arch))
+    forward(model, starts[:, None], tap=observer, prefix=prefix)
+    loud = torch.zeros(len(starts), dtype=torch.bool)
+    for outlier, magnitudes in zip(outliers, observer.results().values(), strict=True):
+        loud |= magnitudes[:, 0].cpu() > OUTLIER_RATIO * outlier.median
+    return tuple(starts.cpu()[loud].tolist())
 
 
-def _next_token(model: Model, windows: Tensor, outliers: tuple[TokenOutlier, ...], *, first: bool) -> int | None:
-    """BOS if it is the first position as such that stands out, else the most frequent outlier token."""
-    places = _places(outliers)
-    if not places:
-        return None
-    at_start = sum(1 for _, position in places if position == 0)
-    if first and 2 * at_start >= len(windows) and model.arch.bos_token is not None:
+def _next_token(model: Model, windows: Tensor, tokens: tuple[int, ...], measure: SinkMeasure) -> int:
+    """BOS if it is the first position as such that stands out; else the candidate that calms most starts."""
+    if not tokens and 2 * len(measure.loud_starts) >= measure.starts and model.arch.bos_token is not None:
         return model.arch.bos_token
-    counts = Counter(int(windows[window, position]) for window, position in sorted(places))
-    return counts.most_common(1)[0][0]
+    starts = _start_tokens(windows)
+
+    def left(candidate: int) -> int:
+        return len(_loud(model, starts, measure.outliers, compute_prefix(model, (*tokens, candidate))))
+
+    return min(_candidates(windows, measure), key=left)
+
+
+def _candidates(windows: Tensor, measure: SinkMeasure) -> list[int]:
+    """The most frequent outlier tokens, then the most frequent tokens of the text, among them the delimiters that
+    models like to park attention on."""
+    outliers = Counter(int(windows[place]) for place in sorted(measure.places)).most_common(_OUTLIER_CANDIDATES)
+    frequent = Counter(windows.flatten().tolist()).most_common(_TEXT_CANDIDATES)
+    return list(dict.fromkeys(token for token, _ in (*outliers, *frequent)))
