@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from mobilequant.arch.architecture import Architecture
 
 EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
-LM_HEAD = "lm_head"
+LM_HEAD, POSITIONS = "lm_head", "positions"
 
 
 def at(layer: int, role: str) -> str:

@@ -144,7 +144,7 @@ def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, start: in
     arch = model.arch
     k = k.repeat_interleave(arch.queries_per_kv, dim=1)
     v = v.repeat_interleave(arch.queries_per_kv, dim=1)
-    visible = visible_tokens(q.shape[2], start, arch.layers[layer].window, device=q.device)
+    visible = visible_tokens(q.shape[2], start, start, arch.layers[layer].window, q.device)
     # What the mask hides must not enter a range: it becomes 0.0, which every range contains.
     scores = (q @ k.transpose(-1, -2) * arch.attention_scale).masked_fill(~visible, 0.0)
     scores = tap(point.at(layer, "scores"), scores)
@@ -155,16 +155,19 @@ def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, start: in
     return tap(point.at(layer, "probs"), probs) @ v
 
 
-def visible_tokens(num_tokens: int, start: int, window: int | None, device: torch.device | str = "cpu") -> Tensor:
-    """Mask (T, S) of what token t may see: not the future, and of the past only ``window`` tokens.
+def visible_tokens(
+    num_tokens: int, start: int, num_prefix: int, window: int | None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Mask (T, S) of what tokens at positions start … start + T − 1 may see among all S = start + T positions.
 
-    The constant prefix stays visible to every token even beyond a sliding window: it is the attention sink.
+    Not the future, and of the past only the last ``window`` tokens; but the constant prefix, being the attention
+    sink, stays visible to every token even beyond a sliding window.
     """
     query = torch.arange(start, start + num_tokens, device=device)[:, None]
     key = torch.arange(start + num_tokens, device=device)[None, :]
     visible = key <= query
     if window is not None:
-        visible = visible & ((query - key < window) | (key < start))
+        visible = visible & ((query - key < window) | (key < num_prefix))
     return visible
 
 

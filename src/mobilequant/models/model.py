@@ -65,3 +65,7 @@ class Model:
     def linears(self) -> list[str]:
         """Names of all weight matrices that multiply activations, in running order."""
         return list(point.all_linears(self.arch))
+
+    def tables(self) -> list[str]:
+        """Names of all matrices whose rows are looked up: the embedding and, where learned, the positions."""
+        return [point.EMBED, point.POSITIONS] if self.arch.learned_positions else [point.EMBED]

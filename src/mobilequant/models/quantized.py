@@ -20,7 +20,7 @@ from mobilequant.pipeline.scheme import Scheme
 class QuantizedModel:
     """The transformed float model, integer codes of every weight matrix, and parameters of every activation.
 
-    ``weights`` holds every name of ``Model.linears()`` and "embed"; a tied head shares one object.
+    ``weights`` holds every name of ``Model.linears()`` and ``Model.tables()``; a tied head shares one object.
     ``activations`` holds every name of ``point.all_points`` (those of ``probs`` are fixed: 1/256, zero point 0).
     """
 

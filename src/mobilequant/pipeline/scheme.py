@@ -17,6 +17,8 @@ from mobilequant.numerics.qtype import INT4, INT8, INT16, UINT8, QType
 
 _NAME = re.compile(r"static_w(?P<bits>[48])(?P<grain>c|g(?P<group>\d+))_a8_kv8")
 
+_ALWAYS_8BIT = (point.EMBED, point.POSITIONS, point.LM_HEAD)
+
 # The residual stream and what is added to it, the softmax input, and the logits. Each costs prefill time on an NPU.
 SIXTEEN_BIT_ROLES = frozenset(
     {
@@ -41,14 +43,14 @@ class Scheme:
         return f"static_w{self.weight_bits}{grain}_a8_kv8"
 
     def weight_qtype(self, linear: str) -> QType:
-        """The format of a weight matrix ("embed" and "lm_head" included)."""
-        if linear in (point.EMBED, point.LM_HEAD):
+        """The format of a weight matrix (embedding, learned positions and lm_head included)."""
+        if linear in _ALWAYS_8BIT:
             return INT8
         return {4: INT4, 8: INT8}[self.weight_bits]
 
     def weight_group_size(self, linear: str) -> int | None:
         """Input channels per group of a weight matrix, None for per-channel."""
-        return None if linear in (point.EMBED, point.LM_HEAD) else self.group_size
+        return None if linear in _ALWAYS_8BIT else self.group_size
 
     def activation_qtype(self, name: str) -> QType:
         """The format of an activation point."""

@@ -1,0 +1,59 @@
+"""Proof that no accumulator can leave int32, from the actual weights and the format of the input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mobilequant.errors import LoweringError
+from mobilequant.numerics.qparams import QParams
+
+INT32_MAX = (1 << 31) - 1
+
+
+def accumulator_bound(
+    codes: np.ndarray, group_multiplier: np.ndarray | None, bias: np.ndarray | None, source: QParams
+) -> int:
+    """Largest |accumulator| of any output channel, for any input codes of the format and any order of summation.
+
+    It also covers kernels that multiply the raw codes and correct for the zero point afterwards:
+    Σ|w|·max|code| + |zero_point·Σw| + |bias|.
+    """
+    weights = effective_weights(codes, group_multiplier)
+    largest_code = max(abs(source.qtype.qmin), source.qtype.qmax)
+    largest = np.abs(weights).sum(1) * max(largest_code, largest_code - source.zero_point)
+    largest += np.abs(weights.sum(1) * source.zero_point)
+    if bias is not None:
+        largest += np.abs(bias.astype(np.int64))
+    return int(largest.max())
+
+
+def check_accumulator(
+    name: str, codes: np.ndarray, group_multiplier: np.ndarray | None, bias: np.ndarray | None, source: QParams
+) -> int:
+    """The bound, refused if it does not fit.
+
+    Raises:
+        LoweringError: some input could overflow the int32 accumulator.
+    """
+    bound = accumulator_bound(codes, group_multiplier, bias, source)
+    if bound > INT32_MAX:
+        raise LoweringError(
+            f"{name}: an input could drive the accumulator to {bound}, beyond int32",
+            "Use an 8-bit input, smaller weights per row, or fewer input channels for this layer.",
+        )
+    return bound
+
+
+def widest_symmetric_code(codes: np.ndarray, group_multiplier: np.ndarray | None, bias: np.ndarray | None) -> int:
+    """The largest |code| that a symmetric 16-bit input may take without leaving int32 (32767 for most layers)."""
+    weights = effective_weights(codes, group_multiplier)
+    room = INT32_MAX - (0 if bias is None else np.abs(bias.astype(np.int64)))
+    return int(min(32767, (room // np.maximum(np.abs(weights).sum(1), 1)).min()))
+
+
+def effective_weights(codes: np.ndarray, group_multiplier: np.ndarray | None) -> np.ndarray:
+    """codes · group_multiplier as int64 (O, I): what really enters the accumulator."""
+    weights = codes.astype(np.int64)
+    if group_multiplier is not None:
+        weights *= group_multiplier.astype(np.int64).repeat(codes.shape[1] // group_multiplier.shape[1], axis=1)
+    return weights

@@ -1,0 +1,182 @@
+"""The package on disk: one folder that holds a whole integer model (specification: ``docs/package-format.md``).
+
+package.json               format version, what this is and where it comes from, size and sha256 of every file
+graph.json                 the IntegerGraph without its arrays
+weights.safetensors        its constants; 4-bit codes packed two per byte
+simulation.safetensors     the few real numbers that fake-quant simulation needs; engines never read it
+tokenizer.json, …          the tokenizer as it came with the model
+README.md                  the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from mobilequant.errors import PackageError
+from mobilequant.integer.graph import Constant, IntegerGraph, KVLayer, Op, TensorSpec
+from mobilequant.integer.schema import validate
+from mobilequant.numerics.packing import pack_int4, unpack_int4
+
+FORMAT, VERSION = "mobilequant-package", 1
+MANIFEST, GRAPH, WEIGHTS = "package.json", "graph.json", "weights.safetensors"
+_REMEDY = "The package is damaged or incomplete: copy it again, or make it again with `mobilequant quantize`."
+
+
+class _ConstantEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _GraphFile(BaseModel):
+    """``graph.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tensors: tuple[TensorSpec, ...]
+    ops: tuple[Op, ...]
+    constants: dict[str, _ConstantEntry]
+    caches: tuple[KVLayer, ...]
+    output: str
+    vocab_size: int
+    context: int
+    num_prefix: int
+    prefix_tokens: tuple[int, ...]
+
+
+def save_graph(graph: IntegerGraph, folder: Path) -> None:
+    """Write ``graph.json`` and ``weights.safetensors`` into an existing folder."""
+    entries = {name: _ConstantEntry(dtype=c.dtype, shape=c.array.shape) for name, c in graph.constants.items()}
+    file = _GraphFile(
+        tensors=tuple(graph.tensors.values()),
+        ops=graph.ops,
+        constants=entries,
+        caches=graph.caches,
+        output=graph.output,
+        vocab_size=graph.vocab_size,
+        context=graph.context,
+        num_prefix=graph.num_prefix,
+        prefix_tokens=graph.prefix_tokens,
+    )
+    (folder / GRAPH).write_text(file.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    arrays = {name: pack_int4(c.array) if c.dtype == "int4" else c.array for name, c in graph.constants.items()}
+    save_file(arrays, folder / WEIGHTS)
+
+
+def load_graph(folder: Path) -> IntegerGraph:
+    """Read and fully check a packaged graph.
+
+    Raises:
+        PackageError: a file is missing, truncated or corrupted, or the graph is not valid.
+    """
+    try:
+        text = (folder / GRAPH).read_bytes()
+        file = TypeAdapter(_GraphFile).validate_json(text)
+        arrays = load_file(folder / WEIGHTS)
+    except OSError as error:
+        raise PackageError(f"{folder}: cannot read {error.filename or WEIGHTS}", _REMEDY) from error
+    except (ValidationError, SafetensorError, ValueError) as error:
+        raise PackageError(f"{folder}: {str(error).splitlines()[0]}", _REMEDY) from error
+    graph = IntegerGraph(
+        tensors={tensor.name: tensor for tensor in file.tensors},
+        ops=file.ops,
+        constants={name: _read_constant(name, entry, arrays) for name, entry in file.constants.items()},
+        caches=file.caches,
+        output=file.output,
+        vocab_size=file.vocab_size,
+        context=file.context,
+        num_prefix=file.num_prefix,
+        prefix_tokens=file.prefix_tokens,
+    )
+    validate(graph)
+    return graph
+
+
+def _read_constant(name: str, entry: _ConstantEntry, arrays: Mapping[str, np.ndarray]) -> Constant:
+    array = arrays.get(name)
+    if array is None:
+        raise PackageError(f"constant {name!r} is not in {WEIGHTS}", _REMEDY)
+    if entry.dtype == "int4":
+        try:
+            array = unpack_int4(array, entry.shape[1])
+        except (ValueError, IndexError) as error:
+            raise PackageError(f"constant {name!r}: {error}", _REMEDY) from error
+    if array.shape != entry.shape or (entry.dtype != "int4" and array.dtype.name != entry.dtype):
+        found = f"{array.dtype.name} {array.shape}"
+        raise PackageError(f"constant {name!r} is {found}, expected {entry.dtype} {entry.shape}", _REMEDY)
+    return Constant(entry.dtype, array)
+
+
+def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write ``package.json``: what the package is (``about``), and size and sha256 of every other file."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    manifest = {"format": FORMAT, "version": VERSION, **about, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a package, its version and the presence and size of its files checked.
+
+    Raises:
+        PackageError: no package lies there, it is of another version, or a file is missing or truncated.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PackageError(
+            f"{folder} is not a MobileQuant package (no {MANIFEST})",
+            "Make one with `mobilequant quantize MODEL --out DIR`.",
+        ) from error
+    except ValueError as error:
+        raise PackageError(f"{folder / MANIFEST}: {error}", _REMEDY) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise PackageError(f"{folder / MANIFEST} is not of format {FORMAT!r}", _REMEDY)
+    if manifest.get("version") != VERSION:
+        raise PackageError(
+            f"{folder} is a package of version {manifest.get('version')!r}; this program reads version {VERSION}",
+            "Use the MobileQuant version that wrote it, or quantize again.",
+        )
+    _check_files(folder, manifest.get("files"))
+    return manifest
+
+
+def verify_files(folder: Path) -> None:
+    """Compare the sha256 of every file with the manifest.
+
+    Raises:
+        PackageError: a file differs from what was written.
+    """
+    for name, entry in read_manifest(folder)["files"].items():
+        if _sha256(folder / name) != entry["sha256"]:
+            raise PackageError(f"{folder / name} was changed after it was written", _REMEDY)
+
+
+def _check_files(folder: Path, files: Any) -> None:
+    if not isinstance(files, dict):
+        raise PackageError(f"{folder / MANIFEST} lists no files", _REMEDY)
+    for name, entry in files.items():
+        path = folder / name
+        if Path(name).name != name or not isinstance(entry, dict):
+            raise PackageError(
+                f"{folder / MANIFEST} names the file {name!r}, which cannot be part of a package", _REMEDY
+            )
+        if not path.is_file() or path.stat().st_size != entry.get("bytes"):
+            found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
+            raise PackageError(f"{path} is {found}, expected {entry.get('bytes')} bytes", _REMEDY)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
