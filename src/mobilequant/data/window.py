@@ -1,0 +1,66 @@
+"""Windows of tokens, and the proof that calibrating and scoring windows come from different texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mobilequant.data.text import Text
+from mobilequant.errors import DataError, UsageError
+
+PASSAGE_CHARACTERS = 50
+
+
+def windows(ids: Sequence[int], *, window: int, count: int | None, seed: int | None) -> Tensor:
+    """Non-overlapping windows (N, window) int64 of a token sequence; what is left at its end is dropped.
+
+    ``count`` None takes all. ``seed`` None takes the first ones in order, otherwise ``count`` different ones are
+    drawn at random, in random order. Raises DataError when the text is too short.
+    """
+    if window < 2 or (count is not None and count < 1):
+        raise UsageError(
+            f"{count} windows of {window} tokens make no sense.", "Ask for 1 or more, of 2 or more tokens."
+        )
+    available = len(ids) // window
+    if available < (count or 1):
+        raise DataError(
+            f"The text is too short: {count or 1} windows of {window} tokens need {(count or 1) * window:,} tokens, "
+            f"and it has {len(ids):,}.",
+            "Choose a longer text, fewer windows or shorter ones.",
+        )
+    cut = torch.tensor(ids[: available * window], dtype=torch.int64).view(available, window)
+    if seed is None:
+        return cut[:count]
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    return cut[order[:count]]
+
+
+def refuse_overlap(calibration: Text, scoring: Text) -> None:
+    """Raise DataError when the two texts share a passage, whatever its case and white space.
+
+    Certain to find shared passages of 74 characters and more, and never fires below 50. Set phrases such as "the
+    President of the United States of America" stay below that.
+    """
+    passage = shared_passage(calibration.content, scoring.content)
+    if passage is not None:
+        raise DataError(
+            f"Calibration text {calibration.name} and scoring text {scoring.name} share a passage: {passage!r}.",
+            "Calibrate on another text: a score on text that the model was tuned on means nothing.",
+        )
+
+
+def shared_passage(first: str, second: str) -> str | None:
+    """The first stretch of 50 characters found in both texts (all of the shorter one, if it is below that)."""
+    shorter, longer = sorted((_plain(first), _plain(second)), key=len)
+    size = min(PASSAGE_CHARACTERS, len(shorter))
+    # Blocks at every size/2 of the long text, looked up from every position of the short one.
+    stride = PASSAGE_CHARACTERS // 2 if size == PASSAGE_CHARACTERS else 1
+    blocks = {longer[start : start + size] for start in range(0, len(longer) - size + 1, stride)}
+    starts = range(len(shorter) - size + 1)
+    return next((shorter[start : start + size] for start in starts if shorter[start : start + size] in blocks), None)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
