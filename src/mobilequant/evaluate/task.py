@@ -1,0 +1,150 @@
+"""Zero-shot accuracy by likelihood: the answer of a model is the continuation that it finds most probable.
+
+    acc        largest Σ log q(token) over the continuation
+    acc_norm   largest Σ log q(token) / bytes, bytes = UTF-8 length of the continuation without its leading space
+
+Tokenization: context + continuation are encoded *together*, once per continuation, and split behind the longest
+beginning that equals the encoding of the context alone. A token that spans the seam counts as continuation, so no
+merge of the tokenizer is broken and no character is scored twice. BOS, where given, stands before the context.
+
+Requests are taken in the order in which they come; ``limit`` takes the first ones. Nothing is truncated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from mobilequant.errors import DataError
+from mobilequant.evaluate.interval import wilson
+from mobilequant.evaluate.score import Executor
+from mobilequant.pipeline.progress import Track, silent
+
+Encode = Callable[[str], Sequence[int]]  # text → ids, without special tokens
+
+
+class Request(Protocol):
+    """One question, as ``data.task.load_task`` yields it; ``label`` is the index of the true continuation."""
+
+    @property
+    def doc_id(self) -> int: ...  # noqa: D102
+    @property
+    def context(self) -> str: ...  # noqa: D102
+    @property
+    def continuations(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def label(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What a model thinks of a continuation."""
+
+    logprob: float  # Σ log q over its tokens, in nats
+    is_greedy: bool  # every token is the model's first choice
+
+
+def score_choices(
+    executor: Executor,
+    requests: Sequence[Request],
+    encode: Encode,
+    *,
+    bos: int | None,
+    limit: int | None = None,
+    track: Track = silent,
+) -> dict[str, float]:
+    """Accuracy on multiple choice: acc, acc_norm, their 95 % intervals (``_low``, ``_high``), and docs.
+
+    Raises:
+        DataError: no requests, or a request without anything to condition on.
+    """
+    chosen = _first(requests, limit)
+    correct = correct_norm = 0
+    for request in track(chosen, "zero-shot", len(chosen)):
+        logprobs = [
+            likelihood(executor, *split(encode, request.context, continuation, bos)).logprob
+            for continuation in request.continuations
+        ]
+        normed = [
+            logprob / answer_bytes(continuation)
+            for logprob, continuation in zip(logprobs, request.continuations, strict=True)
+        ]
+        correct += _argmax(logprobs) == request.label
+        correct_norm += _argmax(normed) == request.label
+    return {**_share("acc", correct, len(chosen)), **_share("acc_norm", correct_norm, len(chosen)), "docs": len(chosen)}
+
+
+def score_last_word(
+    executor: Executor,
+    requests: Sequence[Request],
+    encode: Encode,
+    *,
+    bos: int | None,
+    limit: int | None = None,
+    track: Track = silent,
+) -> dict[str, float]:
+    """LAMBADA: acc = the greedy continuation is exactly the last word; ppl = exp of the mean −log q(word), per word.
+
+    Raises:
+        DataError: no requests, or a request without anything to condition on.
+    """
+    chosen = _first(requests, limit)
+    found = [
+        likelihood(executor, *split(encode, request.context, request.continuations[request.label], bos))
+        for request in track(chosen, "last word", len(chosen))
+    ]
+    nll = -math.fsum(each.logprob for each in found) / len(found)
+    accuracy = _share("acc", sum(each.is_greedy for each in found), len(found))
+    return {**accuracy, "ppl": math.exp(nll), "docs": len(found)}
+
+
+def split(encode: Encode, context: str, continuation: str, bos: int | None) -> tuple[list[int], list[int]]:
+    """Ids of the context (BOS first, if any) and of the continuation; see the module for where the seam lies.
+
+    Raises:
+        DataError: an empty continuation, or nothing before it.
+    """
+    alone, whole = list(encode(context)), list(encode(context + continuation))
+    seam = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
+    given = ([] if bos is None else [bos]) + whole[:seam]
+    if not given or seam == len(whole):
+        raise DataError(
+            f"a request has no tokens before or in its continuation {continuation!r:.60}",
+            "Give it a context (or a model with BOS) and a continuation.",
+        )
+    return given, whole[seam:]
+
+
+@torch.inference_mode()
+def likelihood(executor: Executor, context: Sequence[int], continuation: Sequence[int]) -> Likelihood:
+    """Log-probability of ``continuation`` after ``context``, both token ids, neither empty."""
+    tokens = torch.tensor([*context, *continuation[:-1]])
+    targets = torch.tensor(continuation)
+    logits = executor(tokens)[-len(targets) :].float().cpu()
+    logprobs = logits.log_softmax(-1).gather(1, targets[:, None])
+    return Likelihood(float(logprobs.double().sum()), bool((logits.argmax(-1) == targets).all()))
+
+
+def answer_bytes(continuation: str) -> int:
+    """The length that ``acc_norm`` divides by, at least 1."""
+    return max(1, len(continuation.lstrip().encode()))
+
+
+def _first(requests: Sequence[Request], limit: int | None) -> Sequence[Request]:
+    chosen = requests[:limit]
+    if not chosen:
+        raise DataError("there are no requests to score", "Check the task's name and the limit on documents.")
+    return chosen
+
+
+def _argmax(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def _share(name: str, successes: int, trials: int) -> dict[str, float]:
+    low, high = wilson(successes, trials)
+    return {name: successes / trials, f"{name}_low": low, f"{name}_high": high}
