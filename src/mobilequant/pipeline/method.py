@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mobilequant.numerics.weight import QuantizedWeight
 
 UnitKind = Literal["linear", "block", "model"]
-StatisticKind = Literal["range", "absmax", "hessian"]
+StatisticKind = Literal["range", "minmax", "absmax", "token_absmax", "hessian"]
 
 
 class FrozenConfig(BaseModel):
@@ -36,8 +36,10 @@ class FrozenConfig(BaseModel):
 class Need:
     """One statistic of one activation point.
 
-    ``range``: distribution of all values (min, max, percentiles, Lp-optimal ranges);
-    ``absmax``: largest magnitude per channel, (C,); ``hessian``: sum of x·xᵀ over tokens, (C, C) float32.
+    ``range``: distribution of all values (min, max, percentiles, Lp-optimal ranges), an ``observe.range.RangeStatistic``;
+    ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
+    ``absmax``: largest magnitude per channel, (C,); ``token_absmax``: largest magnitude of each token, (N, T);
+    ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``.
     """
 
     kind: StatisticKind
@@ -48,7 +50,7 @@ class Need:
 class Unit:
     """What a method may look at: the unit's own name and the model as it is now (read only)."""
 
-    name: str  # "layers.3.down", "layers.3" or "model"
+    name: str  # "layers.3.down" or "embed" (linear); "layers.3" or "head" (block); "model"
     arch: Architecture
     tensors: Mapping[str, torch.Tensor]
     activations: Mapping[str, QParams]

@@ -1,0 +1,77 @@
+"""One data pass for every statistic that a step needs: windows stream by, only the statistics stay in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
+from mobilequant.models.decoder import Tap, forward, untouched
+from mobilequant.models.model import KVPrefix, Model
+from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
+from mobilequant.observe.collector import Collector
+from mobilequant.observe.hessian import HessianCollector
+from mobilequant.observe.minmax import MinMaxCollector
+from mobilequant.observe.range import RangeCollector
+from mobilequant.pipeline.method import Need, StatisticKind
+from mobilequant.pipeline.progress import Track, silent
+
+_COLLECTORS: dict[StatisticKind, Callable[[], Collector]] = {
+    "range": RangeCollector,
+    "minmax": MinMaxCollector,
+    "absmax": AbsMaxCollector,
+    "token_absmax": TokenAbsMaxCollector,
+    "hessian": HessianCollector,
+}
+
+
+class Observer:
+    """A tap that feeds collectors. ``tap``: what happens to a value before it is looked at (a fake quantizer)."""
+
+    def __init__(self, needs: Iterable[Need], *, tap: Tap = untouched) -> None:
+        self._tap = tap
+        self._collectors = {need: _COLLECTORS[need.kind]() for need in needs}
+        self._by_point: dict[str, list[Collector]] = {}
+        for need, collector in self._collectors.items():
+            self._by_point.setdefault(need.point, []).append(collector)
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Show the value, as its readers get it, to the collectors of the point."""
+        seen = self._tap(name, value)
+        for collector in self._by_point.get(name, ()):
+            collector.see(seen)
+        return seen
+
+    def see_prefix(self, arch: Architecture, prefix: KVPrefix) -> None:
+        """Show the constant keys and values to the collectors of the points that share their cache."""
+        for layer in range(arch.num_layers):
+            for name, constant in (
+                (point.key_point(arch, layer), prefix.keys[layer]),
+                (point.at(layer, "v"), prefix.values[layer]),
+            ):
+                for collector in self._by_point.get(name, ()):
+                    collector.see_constant(constant)
+
+    def results(self) -> dict[Need, Any]:
+        """The finished statistic of every need."""
+        return {need: collector.result() for need, collector in self._collectors.items()}
+
+
+@torch.inference_mode()
+def collect(
+    model: Model, windows: Tensor, needs: Iterable[Need], *, prefix: KVPrefix | None = None, track: Track = silent
+) -> dict[Need, Any]:
+    """Every statistic in ``needs`` over windows (N, T) of tokens, one window at a time.
+
+    The tokens of ``prefix`` are not among those observed; its keys and values are, as constants of their cache.
+    """
+    observer = Observer(needs)
+    for window in track(windows, "calibration", len(windows)):
+        forward(model, window[None], tap=observer, prefix=prefix)
+    if prefix:
+        observer.see_prefix(model.arch, prefix)
+    return observer.results()
