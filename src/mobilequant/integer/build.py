@@ -21,7 +21,6 @@ from mobilequant.numerics.fixed_point import Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 
-INT32_MAX = (1 << 31) - 1
 PROBABILITY_ONE = {"uint8": 256, "int16": 32768}
 
 
@@ -98,9 +97,7 @@ class GraphBuilder:
             constants["group_multiplier"] = self._constant(f"{name}.group_multiplier", "uint8", group_multiplier)
         integer_bias = None
         if bias is not None:
-            integer_bias = (
-                np.rint(bias.double().numpy() / accumulator_scale).clip(-INT32_MAX, INT32_MAX).astype(np.int32)
-            )
+            integer_bias = _rounded(bias, accumulator_scale, np.int32)
             constants["bias"] = self._constant(f"{name}.bias", "int32", integer_bias)
         bound = check_accumulator(name, codes, group_multiplier, integer_bias, spec.qparams())
         constants["mantissa"], constants["shift"] = self._multipliers(name, accumulator_scale / target.scale)
@@ -226,6 +223,6 @@ def _gain_step(gain: torch.Tensor, bias: torch.Tensor | None) -> float:
     return max(step, 1e-12)
 
 
-def _rounded(values: torch.Tensor, step: float, dtype: type) -> np.ndarray:
+def _rounded(values: torch.Tensor, step: float | np.ndarray, dtype: type) -> np.ndarray:
     limit = np.iinfo(dtype).max
     return np.rint(values.double().numpy() / step).clip(-limit, limit).astype(dtype)

@@ -1,8 +1,8 @@
 """IntegerGraph: typed integer tensors and ops as plain data; the one schema for memory, disk and engine.
 
-A graph describes a decoder for any number of tokens T at once (prefill) or one at a time (decode): the ops are the same,
-and so are the integers. Activations are named as in ``arch.point``. ``scale`` is a note to people and exporters on what
-a code means in real numbers; no op reads it.
+A graph describes a decoder for any number of tokens T at once (prefill) or one at a time (decode): the ops are the
+same, and so are the integers. Activations are named as in ``arch.point``. ``scale`` is a note to people and exporters
+on what a code means in real numbers; no op reads it.
 """
 
 from __future__ import annotations

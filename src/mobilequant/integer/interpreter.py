@@ -20,7 +20,7 @@ from mobilequant.integer.ops.matrix import exact_dtype, exact_matmul
 from mobilequant.integer.ops.norm import integer_norm
 from mobilequant.integer.ops.requantize import Output, centered, requantize
 from mobilequant.integer.ops.rope import integer_rope
-from mobilequant.integer.ops.softmax import integer_softmax
+from mobilequant.integer.ops.softmax import exponential_table, integer_softmax
 from mobilequant.integer.ops.table import look_up8, look_up16
 from mobilequant.models.decoder import visible_tokens
 from mobilequant.numerics.fixed_point import rescale
@@ -198,9 +198,7 @@ class Interpreter:
         probs = integer_softmax(
             scores,
             visible,
-            self._constant(op, "table"),
-            mantissa=a["mantissa"],
-            shift=a["shift"],
+            exponential_table(self._constant(op, "table"), a["mantissa"], a["shift"]),
             one=a["one"],
             qmax=output.qmax,
         )

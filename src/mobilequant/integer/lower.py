@@ -35,7 +35,7 @@ def lower(quantized: QuantizedModel, *, context: int | None = None) -> IntegerGr
     num_prefix = len(quantized.prefix) if quantized.prefix else 0
     if not num_prefix < context <= arch.max_context:
         raise LoweringError(
-            f"a context of {context} positions does not fit this model (prefix {num_prefix}, maximum {arch.max_context})",
+            f"a context of {context} does not fit this model (prefix {num_prefix}, maximum {arch.max_context})",
             f"Choose a context between {num_prefix + 1} and {arch.max_context}.",
         )
     walk = _Walk(quantized, context)

@@ -58,7 +58,7 @@ def standardize(x: Tensor, epsilon: int, subtract_mean: bool) -> Tensor:
 
 
 def inverse_sqrt(q: Tensor) -> tuple[Tensor, Tensor]:
-    """For q in [1, 2^62): (inv, k) with 1/√q ≈ inv · 2^(k−61), inv in (2^30, 2^31]."""
+    """For q in [1, 2^62): (inv, k) with 1/√q ≈ inv · 2^(k−61), inv in [2^30, 2^31]."""
     k = (62 - bit_length(q)) // 2
     root = isqrt(q << (2 * k))
     return (1 << 61) // root, k

@@ -27,26 +27,24 @@ def exp2_table() -> np.ndarray:
     return np.rint(2.0 ** (EXP_BITS - j / (1 << OCTAVE_BITS))).astype(np.int32)
 
 
-def integer_softmax(
-    scores: Tensor, visible: Tensor, table: Tensor, *, mantissa: int, shift: int, one: int, qmax: int
-) -> Tensor:
-    """Scores (H, T, S) int16, visible (T, S) bool → probabilities (H, T, S) in steps of 1/one, as int64.
-
-    Every token must see at least one token (itself).
-    """
-    exponentials = _exponentials(scores, visible, table, mantissa, shift)
-    total = exponentials.sum(-1, keepdim=True)
-    # Exact: the quotient is at least 1/(2·total) away from the next integer, far more than a float64 rounding.
-    quotient = (exponentials * (2 * one) + total).to(torch.float64) / (2 * total).to(torch.float64)
-    return quotient.floor_().clamp_(max=qmax).to(torch.int64)
-
-
-def _exponentials(scores: Tensor, visible: Tensor, table: Tensor, mantissa: int, shift: int) -> Tensor:
-    scores = scores.to(torch.int64)
-    largest = scores.masked_fill(~visible, -(1 << 15)).amax(-1, keepdim=True)
-    distance = (largest - scores).clamp_(min=0)
-    t = rescale(distance, mantissa, shift)
+def exponential_table(table: Tensor, mantissa: int, shift: int) -> Tensor:
+    """e for every distance d = 0 … 2^16 − 1 of two int16 scores, as int32: a function of one small integer."""
+    t = rescale(torch.arange(1 << 16, device=table.device), mantissa, shift)
     octaves = (t >> OCTAVE_BITS).clamp_(max=ZERO_OCTAVES)
     value = table.to(torch.int64)[t & ((1 << OCTAVE_BITS) - 1)]
     half = (torch.ones_like(octaves) << octaves) >> 1
-    return ((value + half) >> octaves).masked_fill_(~visible, 0)
+    return ((value + half) >> octaves).to(torch.int32)
+
+
+def integer_softmax(scores: Tensor, visible: Tensor, exponentials: Tensor, *, one: int, qmax: int) -> Tensor:
+    """Scores (H, T, S) int16, visible (T, S) bool → probabilities (H, T, S) in steps of 1/one, as float64 integers.
+
+    Every token must see at least one token (itself). ``exponentials`` is the result of ``exponential_table``.
+    """
+    scores = scores.to(torch.int32)
+    largest = scores.masked_fill(~visible, -(1 << 15)).amax(-1, keepdim=True)
+    distance = (largest - scores).clamp_(min=0)
+    e = exponentials[distance].masked_fill_(~visible, 0)
+    total = e.sum(-1, keepdim=True, dtype=torch.int64).to(torch.float64)
+    # Exact: a quotient that is not an integer is at least 1/(2·total) away from one, far more than a rounding.
+    return e.to(torch.float64).mul_(2 * one).add_(total).div_(2 * total).floor_().clamp_(max=qmax)

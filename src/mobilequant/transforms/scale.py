@@ -1,0 +1,57 @@
+"""Fold a free scale into the tensors of a scale pair: the model computes the same function with other ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.arch.pair import ScalePair, consumer_index, producer_index
+
+
+def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, scale: Tensor) -> dict[str, Tensor]:
+    """The changed tensors of Y = (X S⁻¹)(S W): producers divided, consumers multiplied.
+
+    scale: (pair.num_channels,), positive and finite. Raises ValueError for any other scale.
+    """
+    if tuple(scale.shape) != (pair.num_channels,):
+        raise ValueError(f"{pair.name} takes a scale of shape ({pair.num_channels},), not {tuple(scale.shape)}")
+    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        raise ValueError(f"{pair.name}: every scale must be positive and finite")
+    exact = scale.double()  # so that 1/s and s cancel as well as the tensors' own dtype allows
+    reciprocal = expand(1 / exact, producer_index(arch, pair))
+    factor = expand(exact, consumer_index(arch, pair))
+    changed: dict[str, Tensor] = {}
+    for module in pair.producers:
+        changed |= _scale_outputs(tensors, module, reciprocal)
+    for module in pair.consumers:
+        if pair.consumer_axis == "output":
+            changed |= _scale_outputs(tensors, module, factor)
+        else:
+            weight = tensors[f"{module}.weight"]
+            changed[f"{module}.weight"] = weight * factor.to(weight)
+    return changed
+
+
+def expand(scale: Tensor, index: list[int]) -> Tensor:
+    """One number per channel from the free scale."""
+    return scale[torch.tensor(index, device=scale.device)]
+
+
+def reduce_max(channels: Tensor, index: list[int], num_channels: int) -> Tensor:
+    """The largest of the channels that share an entry of the free scale: (C,) → (num_channels,)."""
+    target = torch.tensor(index, device=channels.device)
+    start = channels.new_full((num_channels,), -torch.inf)
+    return start.scatter_reduce(0, target, channels, "amax")
+
+
+def _scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:
+    """Weight rows (or gains) and, where there is one, the bias of a module times ``factor`` (O,)."""
+    scaled: dict[str, Tensor] = {}
+    for name in (f"{module}.weight", f"{module}.bias"):
+        if name in tensors:
+            tensor = tensors[name]
+            scaled[name] = tensor * factor.to(tensor).view(-1, *(1,) * (tensor.dim() - 1))
+    return scaled
