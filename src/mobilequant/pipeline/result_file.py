@@ -1,6 +1,6 @@
 """One method's result for one unit as bytes: a safetensors file whose header carries the rest as JSON.
 
-    header["result"] = {"tensors": {name: key}, "activations": {name: [scale, zero_point, qtype]},
+    header["result"] = {"tensors": {name: key}, "activations": {name: [scale, zero_point, format, qmin, qmax]},
                         "weights": {name: index}, "matrices": [{codes, scale, group_multiplier, qtype}],
                         "measures": {name: number}}
 
@@ -10,6 +10,8 @@ A tensor or matrix that stands under two names (a tied head) is stored once, and
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mobilequant.numerics.qparams import QParams
@@ -38,7 +40,7 @@ def to_bytes(result: Result) -> bytes:
             described.append(_describe(weight, store))
     header = {
         "tensors": {name: store.add(tensor) for name, tensor in result.tensors.items()},
-        "activations": {name: [q.scale, q.zero_point, q.qtype.name] for name, q in result.activations.items()},
+        "activations": activations_to_json(result.activations),
         "weights": {name: matrices[id(weight)] for name, weight in result.weights.items()},
         "matrices": described,
         "measures": result.measures,
@@ -61,12 +63,25 @@ def read(path: Path) -> Result:
         matrices = [_matrix(entry, tensors) for entry in header["matrices"]]
         return Result(
             tensors={name: tensors[key] for name, key in header["tensors"].items()},
-            activations={name: QParams(s, z, BY_NAME[q]) for name, (s, z, q) in header["activations"].items()},
+            activations=activations_from_json(header["activations"]),
             weights={name: matrices[index] for name, index in header["weights"].items()},
             measures=header["measures"],
         )
     except (SafetensorError, KeyError, TypeError, IndexError, OSError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
+
+
+def activations_to_json(activations: Mapping[str, QParams]) -> dict[str, list[Any]]:
+    """Activation parameters as JSON, exact; qmin and qmax are told because a format may have been narrowed."""
+    return {name: [q.scale, q.zero_point, q.qtype.name, q.qtype.qmin, q.qtype.qmax] for name, q in activations.items()}
+
+
+def activations_from_json(entries: Mapping[str, Any]) -> dict[str, QParams]:
+    """Inverse of ``activations_to_json``."""
+    return {
+        name: QParams(scale, zero_point, replace(BY_NAME[qtype], qmin=qmin, qmax=qmax))
+        for name, (scale, zero_point, qtype, qmin, qmax) in entries.items()
+    }
 
 
 class _TensorStore:
