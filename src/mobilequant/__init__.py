@@ -1,7 +1,9 @@
 """MobileQuant: language models on phones, in integers only.
 
-from mobilequant import quantize
-quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
+    from mobilequant import quantize
+    quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
+
+``evaluate`` is also the name of a room, so that job is ``mobilequant.jobs.evaluate.evaluate``.
 """
 
 from __future__ import annotations
@@ -10,13 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobilequant.jobs.evaluate import evaluate
     from mobilequant.jobs.generate import generate
     from mobilequant.jobs.inspect import inspect
     from mobilequant.jobs.quantize import quantize
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "generate", "inspect", "quantize"]
+__all__ = ["__version__", "generate", "inspect", "quantize"]
 
 
 def __getattr__(name: str) -> Any:

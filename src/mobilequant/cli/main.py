@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _interrupted(given: list[str]) -> int:
     output.tell("\nInterrupted.")
-    if any(command in given for command in _RESUMABLE):
+    if next((word for word in given if not word.startswith("-")), "") in _RESUMABLE:
         again = given if "--resume" in given else [*given, "--resume"]
         output.tell(f"Finished units are kept. Continue with: {shlex.join(['mobilequant', *again])}")
     return INTERRUPTED

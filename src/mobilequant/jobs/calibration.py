@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mobilequant.arch.architecture import Architecture
 from mobilequant.data.window import windows
-
-if TYPE_CHECKING:
-    from mobilequant.arch.architecture import Architecture
-    from mobilequant.pipeline.recipe import CalibrationData
+from mobilequant.pipeline.recipe import CalibrationData
 
 
 def calibration_windows(ids: Sequence[int], data: CalibrationData, arch: Architecture) -> Tensor:

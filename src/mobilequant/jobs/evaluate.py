@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mobilequant.data.text import Text, load_text
+from mobilequant.data.window import refuse_overlap, windows
 from mobilequant.errors import CheckpointError, DataError
+from mobilequant.evaluate.environment import environment
+from mobilequant.evaluate.protocol import Protocol, protocol
+from mobilequant.evaluate.result import Evaluation, config_hash
+from mobilequant.evaluate.score import score
+from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.executor import executors
+from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.package import Package, open_package
+from mobilequant.jobs.simulation import load_simulation
+from mobilequant.models.model import Model
+from mobilequant.models.sources.resolver import resolve
+from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.progress import Track, silent
-
-if TYPE_CHECKING:
-    from mobilequant.data.text import Text
-    from mobilequant.jobs.package import Package
-    from mobilequant.models.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -29,37 +38,32 @@ def evaluate(
     device: str = "cpu",
     track: Track = silent,
 ) -> dict[str, Any]:
-    """Score a package on the first ``tokens`` tokens of a text in windows that do not overlap.
+    """Score a package on the first windows of a text, which do not overlap.
 
     Args:
         package: the folder that ``quantize`` made.
         text: a built-in text, a .txt or .jsonl file, or hub:<data set>.
+        tokens: how many tokens to predict, ``window − 1`` in each window; what fills no whole window is left out.
         model: the float model, when it is no longer where the package remembers it.
 
     Returns:
-        {"float": {"ppl", …}, "float_prefix", "fake_quant", "integer": {"ppl", "kl", "top1", …}, and how it was measured}.
+        The scores {"ppl", "kl", "top1", …} of "float", "float_prefix" (the control, where there is a prefix),
+        "fake_quant" and "integer", and beside them how they were measured.
 
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
     """
-    from mobilequant.data.text import load_text
-    from mobilequant.data.window import windows
-    from mobilequant.evaluate.protocol import protocol, window_count
-    from mobilequant.evaluate.score import score
-    from mobilequant.integer.interpreter import Interpreter
-    from mobilequant.jobs.executor import executors
-    from mobilequant.jobs.package import open_package
-    from mobilequant.jobs.simulation import load_simulation
-    from mobilequant.models.tokenizer import Tokenizer
 
     opened = open_package(Path(package))
-    count = window_count(tokens, window)
+    count = tokens // (window - 1)
+    if count < 1:
+        raise DataError(f"{tokens} predictions do not fill a window of {window} tokens", "Use more, or a shorter window.")
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
-    source = float_model(opened, model, track)
+    source = float_model(opened, model, track).to(device=device)
     ids = Tokenizer.load(opened.folder).encode(scoring.content)
-    cut = windows(ids, window=window, count=count, seed=None)
+    cut = windows(ids, window=window, count=count, seed=None).to(device)
     bos = opened.fact("leading_token")
     quantized = load_simulation(opened.folder, opened.graph, source)
     candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
@@ -69,10 +73,7 @@ def evaluate(
     return {**scores, **_record(opened, settings, record)}
 
 
-def _record(package: Package, settings: dict[str, Any], record: Any) -> dict[str, Any]:
-    from mobilequant.evaluate.environment import environment
-    from mobilequant.evaluate.result import Evaluation, config_hash
-
+def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:
     evaluation = Evaluation(
         model=package.fact("model", "name"),
         scheme=package.fact("scheme"),
@@ -91,8 +92,6 @@ def float_model(package: Package, model: str | Path | None, track: Track) -> Mod
     Raises:
         CheckpointError: it is gone, or it is another model.
     """
-    from mobilequant.jobs.fingerprint import model_sha256
-    from mobilequant.models.sources import resolve
 
     name = str(model) if model is not None else str(package.fact("model", "name"))
     loaded = resolve(name, track=track)
@@ -110,8 +109,6 @@ def refuse_calibration_text(package: Package, scoring: Text) -> None:
     Raises:
         DataError: the texts overlap.
     """
-    from mobilequant.data.text import load_text
-    from mobilequant.data.window import refuse_overlap
 
     name, sha256 = package.fact("calibration", "text"), package.fact("calibration", "sha256")
     try:

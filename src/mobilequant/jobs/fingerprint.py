@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mobilequant.models.model import Model
+import torch
+
+from mobilequant.models.model import Model
 
 
 def model_sha256(model: Model) -> str:
     """sha256 (hex) over the names, shapes, dtypes and bytes of all tensors, in the order of their names."""
-    import torch
-
     digest = hashlib.sha256()
     for name in sorted(model.tensors):
         tensor = model.tensors[name].detach().cpu().contiguous()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from mobilequant.errors import UsageError
+from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.package import Package, open_package
+from mobilequant.models.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mobilequant.jobs.package import Package
-    from mobilequant.models.tokenizer import Tokenizer
-
-    Picker = Callable[[Tensor], int]
+Picker = Callable[[Tensor], int]
 
 
 def generate(
@@ -36,9 +35,6 @@ def generate(
         PackageError: the package is missing or damaged.
         UsageError: the prompt is empty or longer than the context, or an option is out of range.
     """
-    from mobilequant.integer.interpreter import Interpreter
-    from mobilequant.jobs.package import open_package
-    from mobilequant.models.tokenizer import Tokenizer
 
     if max_new_tokens < 1 or temperature <= 0:
         raise UsageError("nothing can be generated", "Use --max-new-tokens of 1 or more and a temperature above 0.")
@@ -64,13 +60,9 @@ def prompt_tokens(package: Package, tokenizer: Tokenizer, prompt: str) -> list[i
     return ids
 
 
-def new_tokens(interpreter: object, prompt: list[int], pick: Picker) -> Iterator[int]:
+def new_tokens(interpreter: Interpreter, prompt: list[int], pick: Picker) -> Iterator[int]:
     """Token after token; each step feeds only the last one, since the state holds the rest."""
-    import torch
 
-    from mobilequant.integer.interpreter import Interpreter
-
-    assert isinstance(interpreter, Interpreter)
     state, feed = interpreter.state(), prompt
     while state.position + len(feed) <= interpreter.graph.context:
         logits = interpreter.run(torch.tensor(feed), state)
@@ -85,8 +77,6 @@ def most_likely(logits: Tensor) -> int:
 
 def sampler(logits_scale: float, temperature: float, seed: int) -> Picker:
     """A picker that draws from the softmax of the real logits."""
-    import torch
-
     generator = torch.Generator().manual_seed(seed)
 
     def draw(logits: Tensor) -> int:

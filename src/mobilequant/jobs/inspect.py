@@ -6,6 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
+from mobilequant.jobs.package import open_package
+
 
 def inspect(package: str | Path) -> dict[str, Any]:
     """Facts about a package.
@@ -18,8 +21,6 @@ def inspect(package: str | Path) -> dict[str, Any]:
     Raises:
         PackageError: the package is missing or damaged.
     """
-    from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
-    from mobilequant.jobs.package import open_package
 
     opened = open_package(Path(package))
     graph = opened.graph

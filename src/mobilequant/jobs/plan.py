@@ -7,14 +7,13 @@ to be right within a factor of two, which is what a person needs to decide wheth
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+import torch
 
 from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
-
-if TYPE_CHECKING:
-    from mobilequant.arch.architecture import Architecture
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
 _PASSES = {"gptq": 3.0, "rtn": 0.0}
@@ -70,8 +69,6 @@ def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
 
 def measured_flops_per_s(device: str = "cpu") -> float:
     """Floating-point operations per second of this machine's matrix product, from a tenth of a second of trying."""
-    import torch
-
     size = 512
     matrix = torch.ones(size, size, device=device)
     matrix @ matrix

@@ -10,29 +10,40 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from mobilequant.data.text import Text, load_text
 from mobilequant.errors import UsageError
-from mobilequant.pipeline import preset as presets
+from mobilequant.integer.graph import IntegerGraph
+from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.integer.package import MANIFEST
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.package import write_package
+from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
+from mobilequant.methods.registry import make
+from mobilequant.methods.run import run_methods
+from mobilequant.models.model import Model
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.models.sources.builtin import builtins
+from mobilequant.models.sources.resolver import resolve
+from mobilequant.models.tokenizer import Tokenizer
+from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline import resource
+from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
-from mobilequant.pipeline.recipe import Recipe, load_recipe, recipe_hash
+from mobilequant.pipeline.recipe import Recipe, choose_recipe, recipe_hash
 from mobilequant.pipeline.resource import Plan
 from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mobilequant.data.text import Text
-    from mobilequant.integer.graph import IntegerGraph
-    from mobilequant.models.model import Model
-    from mobilequant.models.quantized import QuantizedModel
-    from mobilequant.pipeline.method import Method
+from mobilequant.solvers.sensitivity import choose_sixteen_bit, widen_to_sixteen_bit
 
 logger = logging.getLogger(__name__)
 
-_MARKER = "package.json"  # only a folder that holds this may be replaced
 _CHOICE_WINDOWS = 2  # windows on which the candidates for 16 bits are compared
 
 
@@ -74,18 +85,6 @@ def quantize(
     return job.run(resume=resume, force=force, track=track).package
 
 
-def choose_recipe(preset: str | None, recipe: str | Path | Recipe | None, seed: int | None) -> Recipe:
-    """The one recipe that these arguments mean; the command line and Python share this.
-
-    Raises:
-        UsageError: both a preset and a recipe, or neither can be found.
-    """
-    if preset is not None and recipe is not None:
-        raise UsageError("both a preset and a recipe were given", "Give one of them.")
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or preset or presets.DEFAULT)
-    return chosen if seed is None else Recipe.model_validate({**chosen.model_dump(), "seed": seed})
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a run leaves: the package on disk, and the quantized model in memory for whoever wants to look inside."""
@@ -119,25 +118,17 @@ class Job:
             ResourceError: something cannot be written.
             LoweringError: the result cannot become an integer graph.
         """
-        from mobilequant.integer.lower import lower
-        from mobilequant.jobs.fingerprint import model_sha256
-        from mobilequant.jobs.package import write_package
-
         run = Run(self.name, model_sha256(self.model), self.text.sha256, self.recipe)
         workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
         quantized = self._quantized(workspace, track)
         graph = lower(quantized)
-        with new_folder(self.out, force=force, marker=_MARKER) as folder:
+        with new_folder(self.out, force=force, marker=MANIFEST) as folder:
             write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
         if not self.keeps_work:
             workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows)
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
-        from mobilequant.integer.lower import provable_activations
-        from mobilequant.jobs.calibration import after_prefix, leading_token
-        from mobilequant.methods.run import run_methods
-
         prefix = self._prefix(workspace, track)
         windows = after_prefix(self.windows, prefix, leading_token(self.model.arch))
         quantized = run_methods(
@@ -160,8 +151,6 @@ class Job:
             return choice.tokens
         found = workspace.note("prefix")
         if found is None:
-            from mobilequant.observe.sink import find_prefix
-
             found = find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track)
             workspace.keep_note("prefix", list(found))
         return tuple(found)
@@ -170,8 +159,6 @@ class Job:
         self, quantized: QuantizedModel, windows: Tensor, workspace: Workspace, track: Track
     ) -> QuantizedModel:
         """Give 16 bits to the few inputs of down that need them most."""
-        from mobilequant.solvers.sensitivity import choose_sixteen_bit, widen_to_sixteen_bit
-
         fraction = self.recipe.sixteen_bit.fraction_of_down
         points = workspace.note("sixteen_bit")
         if points is None:
@@ -183,9 +170,6 @@ class Job:
 
     def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
         """What the manifest says of where the package comes from."""
-        from mobilequant.jobs.calibration import leading_token
-        from mobilequant.pipeline.environment import environment
-
         arch = self.model.arch
         return {
             "model": {"name": self.name, "sha256": run.model_sha256, "family": arch.family},
@@ -216,13 +200,9 @@ def prepare(
     """
     out, keeps_work = Path(out), work_dir is not None
     work = Path(work_dir) if work_dir is not None else out.with_name(f"{out.name}.work")
-    require_free(out, force=force, marker=_MARKER)
+    require_free(out, force=force, marker=MANIFEST)
     methods = _make_methods(recipe)
     _require_device(device)
-    from mobilequant.data.text import load_text
-    from mobilequant.jobs.calibration import calibration_windows
-    from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
-    from mobilequant.models.sources import resolve
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
@@ -234,14 +214,10 @@ def prepare(
 
 
 def _make_methods(recipe: Recipe) -> list[Method]:
-    from mobilequant.methods.registry import make
-
     return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
 def _require_device(device: str) -> None:
-    import torch
-
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -251,13 +227,11 @@ def _require_device(device: str) -> None:
 
 def _portable_name(model: str | Path) -> str:
     """A local model by its full path, so that the package finds it from any folder; other names as they are."""
-    path = Path(model)
-    return str(path.resolve()) if path.exists() else str(model)
+    is_local = str(model) not in {builtin.name for builtin in builtins()} and Path(model).exists()
+    return str(Path(model).resolve()) if is_local else str(model)
 
 
 def _encode(model: Model, text: Text) -> list[int]:
-    from mobilequant.models.tokenizer import Tokenizer
-
     if model.tokenizer_dir is None:
         raise UsageError(
             f"{model.source or 'the model'} has no tokenizer", "Put its tokenizer.json into the model's folder."

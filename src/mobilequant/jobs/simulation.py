@@ -59,7 +59,8 @@ def load_simulation(folder: Path, graph: IntegerGraph, source: Model) -> Quantiz
     try:
         with safe_open(folder / SIMULATION, "pt") as file:
             header = json.loads(file.metadata()[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            device = source.tensors["embed.weight"].device
+            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return _rebuild(header, tensors, graph, source)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PackageError(
@@ -105,10 +106,10 @@ def _weight(name: str, scale: Tensor, graph: IntegerGraph) -> QuantizedWeight:
     codes = _codes(name, graph)
     group = graph.constants.get(f"{name}.group_multiplier")
     return QuantizedWeight(
-        torch.from_numpy(codes.array),
+        torch.from_numpy(codes.array).to(scale.device),
         scale,
         BY_NAME[codes.dtype],
-        None if group is None else torch.from_numpy(group.array),
+        None if group is None else torch.from_numpy(group.array).to(scale.device),
     )
 
 

@@ -24,7 +24,8 @@ import yaml
 from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_serializer, model_validator
 
 from mobilequant.errors import UsageError
-from mobilequant.pipeline import preset, strict_yaml
+from mobilequant.pipeline import preset as preset_files
+from mobilequant.pipeline import strict_yaml
 from mobilequant.pipeline.method import FrozenConfig
 from mobilequant.pipeline.recipe_error import explain
 from mobilequant.pipeline.scheme import Scheme, parse_scheme
@@ -139,7 +140,7 @@ def load_preset(name: str) -> Preset:
     Raises:
         UsageError: no preset has that name.
     """
-    return parse_recipe(preset.preset_text(name), f"preset {name}")
+    return parse_recipe(preset_files.preset_text(name), f"preset {name}")
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -157,6 +158,18 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read the recipe {path}: {reason}", "Check the path of the recipe file.") from None
     return parse_recipe(text, str(path)).recipe()
+
+
+def choose_recipe(preset: str | None, recipe: str | Path | Recipe | None, seed: int | None) -> Recipe:
+    """The one recipe that these arguments mean; the command line and Python share this.
+
+    Raises:
+        UsageError: both a preset and a recipe, or neither can be found.
+    """
+    if preset is not None and recipe is not None:
+        raise UsageError("both a preset and a recipe were given", "Give one of them.")
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or preset or preset_files.DEFAULT)
+    return chosen if seed is None else Recipe.model_validate({**chosen.model_dump(), "seed": seed})
 
 
 def is_recipe_path(name_or_path: str | Path) -> bool:
