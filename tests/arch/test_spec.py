@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,26 @@ def test_unknown_family_that_resembles_nothing_lists_all():
 def test_impossible_numbers_and_unsupported_variants_are_refused(model_type, overrides, said):
     with pytest.raises(CheckpointError, match=said):
         resolve(model_type, **overrides)
+
+
+HOSTILE = [0, -1, 1.5, True, "x", [], [1], {}, {"a": 1}, 10**400, float("nan"), float("inf"), 1e308, 1e-308]
+HOSTILE += [{"rope_type": ["linear"]}, {"type": "linear", "factor": 1e-308}, {"full_attention": 3}]
+HOSTILE += [{"type": "llama3", "factor": 10**400}, {"type": "longrope", "short_factor": [0] * 6}]
+SCALARS = ["head_dim", "partial_rotary_factor", "rope_scaling", "rope_parameters", "layer_types", "sliding_window"]
+
+
+@pytest.mark.parametrize("model_type", registry.model_types())
+def test_hostile_values_end_in_a_clear_error_or_a_finite_architecture(model_type):
+    """Whatever stands under one key, nothing but CheckpointError gets out."""
+    for key in (*tiny_config(model_type), *SCALARS):
+        for value in HOSTILE:
+            with contextlib.suppress(CheckpointError):
+                config = {**tiny_config(model_type), key: value}
+                arch = registry.find(str(config["model_type"])).resolve(config)
+                assert 0 < arch.attention_scale < math.inf
+                assert all(
+                    0 <= f < math.inf for layer in arch.layers if layer.rope for f in layer.rope.inverse_frequencies
+                )
 
 
 def test_sliding_layers_follow_each_familys_pattern():

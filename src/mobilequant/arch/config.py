@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +76,7 @@ class Config:
     def check_number(self, name: str, found: Any) -> float:
         """``found`` as a positive finite number."""
         is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        if not is_number or not math.isfinite(found) or found <= 0:
+        if not is_number or not 0 < found <= sys.float_info.max:
             raise self.wrong(name, f"must be a positive number, but is {found!r}")
         return float(found)
 

@@ -39,13 +39,17 @@ def resolve_rope(rule: RopeRule, config: Config, head_dim: int, layer_type: str)
         rule.theta_key, _first(parameters, "rope_theta", config.raw, rule.theta_key, rule.theta)
     )
     partial = _first(parameters, "partial_rotary_factor", config.raw, rule.partial_key, rule.partial)
-    rotary_dim = int(head_dim * config.check_number(rule.partial_key, partial))
+    turning = head_dim * config.check_number(rule.partial_key, partial)
+    rotary_dim = int(min(turning, head_dim + 1))
     if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
-        raise config.wrong(rule.partial_key, f"turns {rotary_dim} of {head_dim} dimensions; an even share is needed")
+        raise config.wrong(rule.partial_key, f"turns {turning:g} of {head_dim} dimensions; an even share is needed")
     kind = rope_kind(parameters)
     if kind not in SCALINGS:
         raise config.unsupported(f"rope scaling {kind!r} is unknown here (known: {', '.join(SCALINGS)})")
-    return SCALINGS[kind](plain_frequencies(theta, rotary_dim), parameters, config)
+    rope = SCALINGS[kind](plain_frequencies(theta, rotary_dim), parameters, config)
+    if not all(map(math.isfinite, rope.inverse_frequencies)):
+        raise config.wrong("rope scaling", "gives frequencies that are not finite")
+    return rope
 
 
 def rope_parameters(rule: RopeRule, config: Config, layer_type: str) -> Mapping[str, Any]:

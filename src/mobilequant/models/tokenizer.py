@@ -35,7 +35,9 @@ class Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
-            raise CheckpointError(f"{path} is damaged: {error}", "Get the file again from the model's source.") from error
+            raise CheckpointError(
+                f"{path} is damaged: {error}", "Get the file again from the model's source."
+            ) from error
         settings = read_settings(folder)
         ids = {name: inner.token_to_id(_content(settings.get(f"{name}_token"))) for name in ("bos", "eos")}
         return cls(inner, **ids)

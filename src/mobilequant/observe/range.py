@@ -66,10 +66,7 @@ class RangeStatistic:
         best = self._best(low, high, exponents, qtype, p, symmetric)
         for step, reach in _ROUNDS:
             around = [step * k for k in range(-reach, reach + 1)]
-            exponents = tuple(
-                tuple(max(centre + delta, 0.0) for delta in around) if len(grid) > 1 else grid
-                for centre, grid in zip(best, exponents, strict=True)
-            )
+            exponents = (_refined(exponents[0], best[0], around), _refined(exponents[1], best[1], around))
             best = self._best(low, high, exponents, qtype, p, symmetric)
         ends = self._shrunk(low, high, torch.tensor([best], dtype=torch.float64), symmetric)
         return ends[0].item(), ends[1].item()
@@ -105,7 +102,9 @@ class RangeStatistic:
         edges = _cell_edges()
         first = int(torch.searchsorted(edges, _NEGLIGIBLE * max(-self.low, self.high)))
         merged = torch.cat((edges.new_zeros(1), edges[max(first, 1) :]))
-        sides = [torch.cat((side[:first].sum()[None], side[first:])) if first else side for side in self.counts.double()]
+        sides = [
+            torch.cat((side[:first].sum()[None], side[first:])) if first else side for side in self.counts.double()
+        ]
         signed = torch.cat((-merged.flip(0), merged[1:]))
         return signed.clamp(self.low, self.high), torch.cat((sides[1].flip(0), sides[0]))
 
@@ -138,6 +137,11 @@ class RangeCollector:
         return RangeStatistic(self._low, self._high, self._sum / total, counts, self._keep)
 
 
+def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tuple[float, ...]:
+    """The next, finer exponents of one end; an end that may not move keeps its single candidate."""
+    return grid if len(grid) == 1 else tuple(max(centre + delta, 0.0) for delta in around)
+
+
 def _cell_index(flat: Tensor) -> Tensor:
     """Histogram index of float32 values: the side, then exponent and leading mantissa bits."""
     bits = flat.contiguous().view(torch.int32)
@@ -153,6 +157,11 @@ def _cell_edges() -> Tensor:
     edges = torch.exp2(_LOWEST_EXPONENT + torch.floor(index / per_octave)) * (1 + index % per_octave / per_octave)
     edges[0] = 0.0
     return edges
+
+
+def _merge(side: Tensor, first: int) -> Tensor:
+    """One cell in place of the first ``first`` ones."""
+    return torch.cat((side[:first].sum()[None], side[first:])) if first else side
 
 
 def _interpolate(cumulative: Tensor, edges: Tensor, level: float) -> float:

@@ -20,6 +20,7 @@ from mobilequant.observe.outlier import TokenOutlier, token_needs, token_outlier
 from mobilequant.pipeline.progress import Track, silent
 
 MAX_PREFIX_TOKENS = 4
+_REMAINING = 0.75  # a token is kept when at most this share of the outlier tokens is left with it in place
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track 
 
 
 def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> SinkSearch:
-    """Add tokens while outliers remain over windows (N, T), and only those that lower the worst ratio.
+    """Add tokens while outlier tokens remain in windows (N, T), and only those that remove a good part of them.
 
     Raises:
         ValueError: ``max_tokens`` is not in 0…4.
@@ -62,9 +63,9 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
         if candidate is None:
             break
         with_candidate = _measure(model, windows, (*tokens, candidate), track)
-        before, after = _worst_ratio(measured[-1]), _worst_ratio(with_candidate)
-        _log.info("prefix token %d: worst outlier ratio %.0f -> %.0f", candidate, before, after)
-        if after >= before:
+        before, after = len(_places(measured[-1])), len(_places(with_candidate))
+        _log.info("prefix token %d: %d outlier tokens -> %d", candidate, before, after)
+        if after > _REMAINING * before:
             break
         tokens = (*tokens, candidate)
         measured.append(with_candidate)
@@ -81,9 +82,14 @@ def _worst_ratio(outliers: tuple[TokenOutlier, ...]) -> float:
     return max(outlier.ratio for outlier in outliers)
 
 
+def _places(outliers: tuple[TokenOutlier, ...]) -> set[tuple[int, int]]:
+    """(window, position) of every token that is an outlier somewhere."""
+    return {place for outlier in outliers for place in outlier.positions}
+
+
 def _next_token(model: Model, windows: Tensor, outliers: tuple[TokenOutlier, ...], *, first: bool) -> int | None:
     """BOS if it is the first position as such that stands out, else the most frequent outlier token."""
-    places = {place for outlier in outliers for place in outlier.positions}
+    places = _places(outliers)
     if not places:
         return None
     at_start = sum(1 for _, position in places if position == 0)

@@ -36,7 +36,7 @@ class FrozenConfig(BaseModel):
 class Need:
     """One statistic of one activation point.
 
-    ``range``: distribution of all values (min, max, percentiles, Lp-optimal ranges), an ``observe.range.RangeStatistic``;
+    ``range``: distribution of all values (min, max, percentiles, Lp-optimal), an ``observe.range.RangeStatistic``;
     ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
     ``absmax``: largest magnitude per channel, (C,); ``token_absmax``: largest magnitude of each token, (N, T);
     ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``.

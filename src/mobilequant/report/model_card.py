@@ -70,8 +70,8 @@ def _front_matter(result: Result) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["mobilequant", "quantized", "integer-only", *(scheme.name for scheme in result.schemes[:1])],
     }
-    known = {key: value for key, value in fields.items() if value}
-    return "---\n" + yaml.safe_dump(known, sort_keys=False, allow_unicode=True) + "---"
+    known = {key: _one_line(value) if isinstance(value, str) else value for key, value in fields.items() if value}
+    return "---\n" + yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=1000) + "---"
 
 
 def _model(model: ModelInfo) -> str:
@@ -138,9 +138,13 @@ def _bullets(sentences: list[str]) -> str:
 
 def plain(text: str) -> str:
     """Foreign text on one line in which nothing is Markdown or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|&#$~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|&#$~])", r"\\\1", _one_line(text))
 
 
 def code(text: str) -> str:
     """Foreign text as a code span, safe inside a table."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
+    return "`" + _one_line(text).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,57 @@
+"""Methods by name: what a recipe entry turns into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from mobilequant.errors import UsageError
+from mobilequant.methods.gptq.method import Gptq
+from mobilequant.methods.ranges.method import Ranges
+from mobilequant.methods.rtn.method import Rtn
+from mobilequant.methods.smoothquant.method import SmoothQuant
+from mobilequant.pipeline.method import FrozenConfig, Method
+
+METHODS: Mapping[str, type[Any]] = {method.name: method for method in (SmoothQuant, Ranges, Rtn, Gptq)}
+
+
+def names() -> tuple[str, ...]:
+    """Every method that a recipe may name."""
+    return tuple(METHODS)
+
+
+def make(name: str, options: Mapping[str, Any]) -> Method:
+    """The method ``name`` with the options of a recipe entry.
+
+    Raises:
+        UsageError: no such method, an unknown option, or a value outside its range.
+    """
+    if name not in METHODS:
+        near = get_close_matches(name, METHODS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown method {name!r}", f"{hint}There are: {', '.join(METHODS)}.")
+    method = METHODS[name]
+    try:
+        config = method.Config(**options)
+    except ValidationError as error:
+        raise UsageError(f"method {name!r}: {_first_problem(error)}", _allowed(name, method.Config)) from error
+    made: Method = method(config)
+    return made
+
+
+def _first_problem(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown option {key!r}"
+    return f"option {key!r}: {detail['msg']}, got {detail['input']!r}"
+
+
+def _allowed(name: str, config: type[FrozenConfig]) -> str:
+    described = "; ".join(
+        f"{key} = {field.default!r} ({field.description})" for key, field in config.model_fields.items()
+    )
+    return f"Options of {name}: {described}"

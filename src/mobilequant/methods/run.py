@@ -1,0 +1,130 @@
+"""Apply a recipe's methods in order: one data pass per method, a checkpoint per unit, the same bytes after a resume.
+
+A method with inputs "float" gets the statistics of the whole (transformed) float model in one pass. A method with
+inputs "quantized" is led block by block: the residuals of all windows wait in front of a block, are observed in it,
+its units are solved, and the block with its new codes carries them on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from mobilequant.arch import point
+from mobilequant.methods import unit as units
+from mobilequant.methods.state import absorb, cached_prefix, check_complete, with_codes
+from mobilequant.models.decoder import compute_prefix
+from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.observe import stream
+from mobilequant.observe.collect import collect
+from mobilequant.pipeline.checkpoint import Checkpoint, NoCheckpoint
+from mobilequant.pipeline.method import Method, Need, Result, Unit
+from mobilequant.pipeline.progress import Track, silent
+from mobilequant.pipeline.scheme import Scheme
+
+_log = logging.getLogger(__name__)
+
+
+def run_methods(
+    model: Model,
+    scheme: Scheme,
+    methods: Sequence[Method],
+    windows: Tensor,
+    *,
+    prefix: tuple[int, ...] = (),
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    track: Track = silent,
+) -> QuantizedModel:
+    """Quantize ``model`` with calibration windows (N, T); ``prefix`` are the tokens of the constant KV prefix.
+
+    Raises:
+        UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
+    """
+    state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
+    for number, method in enumerate(methods):
+        step = _Step(f"{number}-{method.name}", method, seed, checkpoint or NoCheckpoint())
+        run = _run_streamed if method.inputs == "quantized" else _run_float
+        changed = run(step, state, windows, track)
+        stale = changed.model is not state.model
+        state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
+    check_complete(state)
+    return state
+
+
+def _computed(model: Model, tokens: tuple[int, ...]) -> KVPrefix | None:
+    return compute_prefix(model, tokens) if tokens else None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One method of the recipe with what its units need besides statistics."""
+
+    name: str
+    method: Method
+    seed: int
+    checkpoint: Checkpoint
+
+    def saved(self, names: Sequence[str]) -> dict[str, Result]:
+        """Results of the units that an earlier run has finished."""
+        loaded = {name: self.checkpoint.load(self.name, name) for name in names}
+        return {name: result for name, result in loaded.items() if result is not None}
+
+    def solve(
+        self, names: Sequence[str], saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any]
+    ) -> QuantizedModel:
+        """Take in the results of units, computing and keeping those that are not saved."""
+        for name in names:
+            result = saved.get(name)
+            if result is None:
+                result = self._apply(name, state, stats)
+                self.checkpoint.save(self.name, name, result)
+            _log.info("%s %s: %s", self.name, name, result.measures)
+            state = absorb(state, self.method.name, result)
+        return state
+
+    def _apply(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
+        arch, tensors = state.model.arch, state.model.tensors
+        seen = Unit(name, arch, tensors, state.activations)
+        return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
+
+
+def _run_float(step: _Step, state: QuantizedModel, windows: Tensor, track: Track) -> QuantizedModel:
+    """All units from one pass of the float model; no pass when nothing is left to solve."""
+    names = units.all_units(step.method.unit, state.model.arch)
+    saved = step.saved(names)
+    needs = dict.fromkeys(step.method.needs(state.model.arch, state.scheme))
+    stats: dict[Need, Any] = {}
+    if needs and len(saved) < len(names):
+        stats = collect(state.model, windows, needs, prefix=state.prefix, track=track)
+    for name in track(names, step.method.name, len(names)):
+        state = step.solve([name], saved, state, stats)
+    return state
+
+
+def _run_streamed(step: _Step, state: QuantizedModel, windows: Tensor, track: Track) -> QuantizedModel:
+    """Units of each block from a pass through that block alone, its inputs made by the quantized blocks before it."""
+    arch, kind = state.model.arch, step.method.unit
+    saved = step.saved(units.all_units(kind, arch))
+    if len(saved) == len(units.all_units(kind, arch)):
+        return step.solve(list(saved), saved, state, {})
+    needs = list(dict.fromkeys(step.method.needs(arch, state.scheme)))
+    state = step.solve(units.entry_units(kind, arch), saved, state, {})
+    tap, prefix = state.tap(), cached_prefix(state)
+    start = len(prefix) if prefix else 0
+    residuals = stream.enter(with_codes(state, [point.EMBED]), windows, tap=tap, start=start)
+    for layer in track(range(arch.num_layers), step.method.name, arch.num_layers):
+        names, stats = units.block_units(kind, arch, layer), {}
+        if any(name not in saved for name in names):
+            stats = stream.observe_block(state.model, layer, residuals, needs, tap=tap, prefix=prefix)
+        state = step.solve(names, saved, state, stats)
+        rounded = with_codes(state, [point.at(layer, role) for role in point.linear_roles(arch)])
+        residuals = stream.advance(rounded, layer, residuals, tap=tap, prefix=prefix)
+    head = units.head_units(kind, arch)
+    stats = stream.observe_head(state.model, residuals, needs, tap=tap) if head else {}
+    return step.solve(head, saved, state, stats)

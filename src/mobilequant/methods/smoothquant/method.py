@@ -1,0 +1,85 @@
+"""SmoothQuant (arXiv 2211.10438) on every derived pair: move what is hard in activations into the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
+from mobilequant.methods.smoothquant.scale import SmoothScale, smooth_scale
+from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.transforms.scale import fold, reduce_max
+
+
+class SmoothQuantConfig(FrozenConfig):
+    """How much moves, and where."""
+
+    alpha: float = Field(0.5, ge=0.0, le=1.0, description="Share of the activations' spread that moves to the weights.")
+    pairs: tuple[Kind, ...] = Field(
+        ("norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o"),
+        description="Kinds of scale pairs to smooth; q_to_k, which balances queries against keys, is off by default.",
+    )
+
+
+class SmoothQuant:
+    """One pass of per-channel magnitudes, then a closed-form scale per pair; the function stays the same."""
+
+    name: ClassVar[str] = "smoothquant"
+    unit: ClassVar[UnitKind] = "block"
+    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    Config: ClassVar[type[FrozenConfig]] = SmoothQuantConfig
+
+    def __init__(self, config: SmoothQuantConfig) -> None:
+        self.config = config
+
+    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
+        """Per-channel magnitudes of what each pair divides (and, between queries and keys, of both)."""
+        pairs = [pair for pair in scale_pairs(arch) if pair.kind in self.config.pairs]
+        return list(dict.fromkeys(need for pair in pairs for need in _needs(pair)))
+
+    def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
+        """The folded tensors of one block, or of final norm and lm_head."""
+        tensors, measures = dict(unit.tensors), {"dead_channels": 0.0}
+        changed: dict[str, Tensor] = {}
+        for pair in self._pairs_of(unit):
+            found = _scale(tensors, unit.arch, pair, stats, self.config.alpha)
+            folded = fold(tensors, unit.arch, pair, found.scale)
+            tensors |= folded
+            changed |= folded
+            measures["dead_channels"] += found.dead_channels
+            measures[f"{pair.kind}_spread"] = (found.scale.max() / found.scale.min()).item()
+        return Result(tensors=changed, measures=measures)
+
+    def _pairs_of(self, unit: Unit) -> list[ScalePair]:
+        """Last pair first: a norm's scale must see the rows of its readers as the other pairs leave them."""
+        owner = [
+            (f"layers.{pair.layer}" if pair.layer is not None else "head", pair) for pair in scale_pairs(unit.arch)
+        ]
+        return [pair for name, pair in reversed(owner) if name == unit.name and pair.kind in self.config.pairs]
+
+
+def _needs(pair: ScalePair) -> list[Need]:
+    points = (pair.divided[-1], *pair.multiplied[-1:])
+    return [Need("absmax", name) for name in points]
+
+
+def _scale(
+    tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, stats: Mapping[Need, Any], alpha: float
+) -> SmoothScale:
+    needs, consumers = _needs(pair), consumer_index(arch, pair)
+    if pair.consumer_axis == "output":
+        queries = _per_scale(stats[needs[0]], producer_index(arch, pair), pair)
+        return smooth_scale(queries, _per_scale(stats[needs[1]], consumers, pair), alpha)
+    columns = torch.stack([tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]).amax(dim=0)
+    return smooth_scale(_per_scale(stats[needs[0]], consumers, pair), _per_scale(columns, consumers, pair), alpha)
+
+
+def _per_scale(channels: Tensor, index: list[int], pair: ScalePair) -> Tensor:
+    """The largest magnitude among the channels that share a scale; an index over one head repeats for every head."""
+    return reduce_max(channels.float(), index * (len(channels) // len(index)), pair.num_channels)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mobilequant.arch import point
+from mobilequant.errors import UsageError
+from mobilequant.methods import run
+from mobilequant.methods.registry import make
+from mobilequant.methods.run import run_methods
+from mobilequant.methods.unit import all_units, unit_generator
+from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.tiny import tiny_model
+from mobilequant.pipeline.method import Result
+from mobilequant.pipeline.scheme import Scheme
+
+RECIPE = ("smoothquant", "ranges", "gptq")
+FAST = {"ranges": {"estimator": "minmax"}}
+
+
+class KilledError(Exception):
+    pass
+
+
+class Memory:
+    """A checkpoint in a dict that dies after ``lives`` saves."""
+
+    def __init__(self, lives: int | None = None) -> None:
+        self.results: dict[tuple[str, str], Result] = {}
+        self.lives = lives
+
+    def load(self, step: str, unit: str) -> Result | None:
+        return self.results.get((step, unit))
+
+    def save(self, step: str, unit: str, result: Result) -> None:
+        if self.lives is not None and len(self.results) >= self.lives:
+            raise KilledError
+        self.results[step, unit] = result
+
+
+def _windows(model, count=4, length=10):
+    return torch.randint(0, model.arch.vocab_size, (count, length), generator=torch.Generator().manual_seed(5))
+
+
+def _run(model, recipe=RECIPE, scheme=None, **options):
+    methods = [make(name, FAST.get(name, {})) for name in recipe]
+    return run_methods(model, scheme or Scheme(4), methods, _windows(model), prefix=(1,), seed=3, **options)
+
+
+def _assert_equal(first, second):
+    assert first.activations == second.activations
+    assert first.model.tensors.keys() == second.model.tensors.keys()
+    for name, tensor in first.model.tensors.items():
+        assert torch.equal(tensor, second.model.tensors[name]), name
+    assert first.weights.keys() == second.weights.keys()
+    for name, weight in first.weights.items():
+        other = second.weights[name]
+        assert torch.equal(weight.codes, other.codes) and torch.equal(weight.scale, other.scale), name
+    for layer in range(first.model.arch.num_layers):
+        assert torch.equal(first.prefix.keys[layer], second.prefix.keys[layer])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2"])
+@pytest.mark.parametrize("last", ["rtn", "gptq"])
+def test_recipe_leaves_a_complete_model(family, last):
+    model = tiny_model(family)
+    quantized = _run(model, ("smoothquant", "ranges", last))
+    assert set(quantized.weights) == {"embed", *model.linears()}
+    assert set(quantized.activations) == set(point.all_points(model.arch))
+    for name, weight in quantized.weights.items():
+        assert weight.qtype == Scheme(4).weight_qtype(name)
+        assert weight.codes.shape == quantized.model.weight(name).shape
+    if quantized.model.arch.tied_head:
+        assert quantized.weights["lm_head"] is quantized.weights["embed"]
+    logits = forward(quantized.simulated(), _windows(model), tap=quantized.tap(), prefix=quantized.simulated_prefix())
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("lives", [0, 1, 4, 5, 9, 16])
+def test_killed_run_resumes_to_equal_bytes(lives):
+    model = tiny_model("llama")
+    whole = _run(model)
+    memory = Memory(lives)
+    with pytest.raises(KilledError):
+        _run(model, checkpoint=memory)
+    assert len(memory.results) == lives
+    memory.lives = None
+    _assert_equal(_run(model, checkpoint=memory), whole)
+
+
+def test_finished_steps_cost_no_data_pass(monkeypatch):
+    model = tiny_model("llama")
+    memory = Memory()
+    whole = _run(model, checkpoint=memory)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a data pass was made although every unit was finished")
+
+    monkeypatch.setattr(run, "collect", forbidden)
+    monkeypatch.setattr(run.stream, "enter", forbidden)
+    _assert_equal(_run(model, checkpoint=memory), whole)
+
+
+def test_twice_the_same_is_the_same():
+    model = tiny_model("llama")
+    _assert_equal(_run(model), _run(model))
+
+
+def test_random_numbers_depend_on_seed_and_unit_alone():
+    first, again, other, reseeded = (
+        torch.rand(4, generator=unit_generator(seed, unit))
+        for seed, unit in ((3, "layers.0.q"), (3, "layers.0.q"), (3, "layers.0.k"), (4, "layers.0.q"))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other) and not torch.equal(first, reseeded)
+
+
+def test_prefix_is_computed_anew_behind_a_transform():
+    model = tiny_model("llama")
+    quantized = _run(model)
+    fresh = compute_prefix(quantized.model, (1,))
+    stale = compute_prefix(model, (1,))
+    assert torch.equal(quantized.prefix.values[0], fresh.values[0])
+    assert not torch.allclose(quantized.prefix.values[0], stale.values[0])
+
+
+def test_gptq_sees_quantized_inputs():
+    model = tiny_model("llama")
+    with_ranges = _run(model, ("ranges", "gptq"))
+    memory = Memory()
+    with pytest.raises(UsageError):
+        _run(model, ("gptq",), checkpoint=memory)  # incomplete, but its codes are there
+    without = {unit: result.weights[unit] for (_, unit), result in memory.results.items()}
+    first, later = "layers.0.q", "layers.1.down"
+    assert not torch.equal(with_ranges.weights[later].codes, without[later].codes)
+    assert torch.equal(with_ranges.weights[first].scale, without[first].scale)
+
+
+def test_gptq_beats_rtn_on_the_outputs_of_the_model():
+    model = tiny_model("llama")
+    windows = torch.randint(0, 96, (32, 24), generator=torch.Generator().manual_seed(1))
+    errors = {}
+    for last in ("rtn", "gptq"):
+        found = run_methods(model, Scheme(4), [make("ranges", {}), make(last, {})], windows)
+        errors[last] = (forward(found.simulated(), windows) - forward(model, windows)).square().mean().item()
+    assert errors["gptq"] < 0.9 * errors["rtn"]
+
+
+def test_groups_reach_every_linear_but_embedding_and_head():
+    quantized = _run(tiny_model("llama"), scheme=Scheme(4, group_size=16))
+    assert {name: weight.group_size for name, weight in quantized.weights.items() if name in ("embed", "lm_head")} == {
+        "embed": None,
+        "lm_head": None,
+    }
+    assert all(quantized.weights[f"layers.0.{role}"].group_size == 16 for role in ("q", "o", "down"))
+
+
+def test_missing_codes_and_ranges_are_named_with_the_method_that_gives_them():
+    model = tiny_model("llama")
+    with pytest.raises(UsageError, match="no integer codes for embed") as caught:
+        _run(model, ("ranges",))
+    assert "rtn" in caught.value.remedy
+    with pytest.raises(UsageError, match="no range for embed") as caught:
+        _run(model, ("rtn",))
+    assert "ranges" in caught.value.remedy
+
+
+@pytest.mark.parametrize("early", ["ranges", "rtn"])
+def test_transform_behind_ranges_or_codes_is_refused(early):
+    with pytest.raises(UsageError, match="smoothquant"):
+        _run(tiny_model("llama"), (early, "smoothquant"))
+
+
+def test_units_come_in_running_order():
+    arch = tiny_model("llama").arch
+    linear = all_units("linear", arch)
+    assert (linear[0], linear[1], linear[-1], len(linear)) == ("embed", "layers.0.q", "lm_head", 2 + 7 * 2)
+    assert all_units("block", arch) == ["layers.0", "layers.1", "head"]
+    assert all_units("model", arch) == ["model"]
+    assert "lm_head" not in all_units("linear", tiny_model("qwen2").arch)

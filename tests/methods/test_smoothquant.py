@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mobilequant.arch import point
+from mobilequant.arch.pair import scale_pairs
+from mobilequant.methods.registry import make
+from mobilequant.methods.run import run_methods
+from mobilequant.methods.smoothquant.scale import SCALE_LIMIT, smooth_scale
+from mobilequant.models.decoder import forward
+from mobilequant.models.tiny import tiny_model
+from mobilequant.observe.collect import collect
+from mobilequant.pipeline.method import Need
+from mobilequant.pipeline.scheme import Scheme
+
+ALL_PAIRS = ("norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o", "q_to_k")
+
+
+def _windows(model, count=4, length=10):
+    return torch.randint(0, model.arch.vocab_size, (count, length), generator=torch.Generator().manual_seed(5))
+
+
+def _smoothed(model, windows, **options):
+    methods = [make("smoothquant", options), make("ranges", {}), make("rtn", {})]
+    return run_methods(model, Scheme(8), methods, windows).model
+
+
+def test_scale_follows_the_formula_up_to_a_common_factor():
+    x, w = torch.tensor([1.0, 16.0, 4.0]), torch.tensor([4.0, 1.0, 0.25])
+    for alpha in (0.0, 0.3, 0.5, 1.0):
+        found = smooth_scale(x, w, alpha).scale
+        expected = x.double() ** alpha / w.double() ** (1 - alpha)
+        assert torch.allclose(found / found[0], expected / expected[0])
+        assert found.log().mean().abs() < 1e-9
+
+
+def test_half_makes_both_sides_equally_hard():
+    x, w = torch.rand(50) + 0.1, torch.rand(50) + 0.1
+    scale = smooth_scale(x, w, 0.5).scale
+    ratio = (x / scale) / (w * scale)
+    assert torch.allclose(ratio, ratio[:1].expand(50))
+
+
+def test_dead_channels_keep_scale_one_and_are_counted():
+    found = smooth_scale(torch.tensor([0.0, 2.0, 8.0, 1.0]), torch.tensor([1.0, 0.0, 2.0, 1.0]), 0.5)
+    assert found.dead_channels == 2
+    assert found.scale[:2].tolist() == [1.0, 1.0]
+    assert smooth_scale(torch.zeros(3), torch.ones(3), 0.5).scale.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_scales_are_clamped():
+    found = smooth_scale(torch.tensor([1e-9, 1e12, 1.0, 1.0, 1.0]), torch.ones(5), 1.0).scale
+    assert found.min() >= 1 / SCALE_LIMIT and found.max() <= SCALE_LIMIT
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "stablelm", "opt", "gpt_neox"])
+def test_function_is_preserved_with_every_pair(family):
+    model = tiny_model(family).to(dtype=torch.float64)
+    windows = _windows(model)
+    smoothed = _smoothed(model, windows, pairs=ALL_PAIRS)
+    assert torch.allclose(forward(model, windows), forward(smoothed, windows), atol=1e-9)
+    changed = sum(not torch.equal(model.tensors[name], smoothed.tensors[name]) for name in model.tensors)
+    assert changed >= 5 * model.arch.num_layers
+
+
+def test_smoothing_flattens_the_input_of_down():
+    model = tiny_model("llama")
+    up = model.tensors["layers.1.up.weight"].clone()
+    up[3] *= 200
+    model = model.with_tensors({"layers.1.up.weight": up})
+    windows = _windows(model)
+    need = Need("absmax", point.at(1, "product"))
+    before = collect(model, windows, [need])[need]
+    after = collect(_smoothed(model, windows), windows, [need])[need]
+    assert after.max() / after.median() < 0.2 * before.max() / before.median()
+
+
+def test_only_the_pairs_asked_for_are_folded():
+    model = tiny_model("llama")
+    smoothed = _smoothed(model, _windows(model), pairs=("v_to_o",))
+    changed = {name for name in model.tensors if not torch.equal(model.tensors[name], smoothed.tensors[name])}
+    assert changed == {f"layers.{layer}.{role}.weight" for layer in range(2) for role in "vo"}
+
+
+def test_needs_cover_every_default_pair_once():
+    arch = tiny_model("llama").arch
+    method = make("smoothquant", {})
+    needs = method.needs(arch, Scheme(8))
+    smoothed = [pair for pair in scale_pairs(arch) if pair.kind != "q_to_k"]
+    assert len(needs) == len(set(needs)) == len(smoothed)
+    assert {need.kind for need in needs} == {"absmax"}

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mobilequant.arch import point
+from mobilequant.models.tiny import tiny_model
+from mobilequant.observe.collect import collect
+from mobilequant.observe.outlier import token_needs, token_outliers
+from mobilequant.observe.sink import find_prefix, search_prefix
+
+LOUD = 17
+OPEN, THRESHOLD = 400.0, 800.0
+
+
+def _model(*, loud_position=None, loud_token=None):
+    """GPT-2 with one hidden unit that fires only where channel 0 of the residual dominates its token.
+
+    A position that is loud models an attention sink: whoever stands first, be it a prefix, takes the outlier away.
+    """
+    model = tiny_model("gpt2")
+    tensors = {name: tensor.clone() for name, tensor in model.tensors.items()}
+    for name in ("embed.weight", "positions.weight"):
+        tensors[name][:, 0] = 0.0
+    for name in ("layers.0.o", "layers.0.mlp_norm"):
+        tensors[f"{name}.bias"][0] = 0.0
+    tensors["layers.0.o.weight"][0] = 0.0
+    tensors["layers.0.up.weight"][0] = 0.0
+    tensors["layers.0.up.weight"][0, 0] = OPEN
+    tensors["layers.0.up.bias"][0] = -THRESHOLD
+    if loud_position is not None:
+        tensors["positions.weight"][loud_position, 0] = 30.0
+    if loud_token is not None:
+        tensors["embed.weight"][loud_token, 0] = 30.0
+    tensors["lm_head.weight"] = tensors["embed.weight"]
+    return replace(model, tensors=tensors)
+
+
+def _windows(count=6, length=12):
+    return torch.randint(20, 96, (count, length), generator=torch.Generator().manual_seed(3))
+
+
+def test_ordinary_tokens_need_no_prefix():
+    search = search_prefix(_model(), _windows(), max_tokens=4)
+    assert search.tokens == ()
+    assert search.ratio_before == search.ratio_after < 64
+
+
+def test_outlier_record_names_point_and_places():
+    model, windows = _model(loud_token=LOUD), _windows()
+    windows[2, 5] = LOUD
+    found = token_outliers(collect(model, windows, token_needs(model.arch)), model.arch)
+    assert found[0].point == point.at(0, "act")
+    assert found[0].positions == ((2, 5),)
+    assert found[0].ratio > 64
+    assert found[0].largest_behind_first == found[0].largest
+
+
+def test_outliers_of_the_first_position_ask_for_bos():
+    model = _model(loud_position=0)
+    search = search_prefix(model, _windows(), max_tokens=4)
+    assert search.tokens == (model.arch.bos_token,)
+    assert search.outliers[0][0].positions == tuple((window, 0) for window in range(6))
+    assert search.outliers[0][0].largest_behind_first < search.outliers[0][0].largest / 64
+    assert search.ratio_before > 64 > search.ratio_after
+
+
+def test_without_bos_the_most_frequent_outlier_token_is_taken():
+    model = _model(loud_position=0)
+    model = replace(model, arch=replace(model.arch, bos_token=None))
+    windows = _windows()
+    windows[:4, 0] = 33
+    assert find_prefix(model, windows, max_tokens=4) == (33,)
+
+
+def test_a_token_that_removes_no_outliers_is_not_kept():
+    windows = _windows()
+    windows[:, 0] = LOUD  # loud wherever it stands
+    search = search_prefix(_model(loud_token=LOUD), windows, max_tokens=4)
+    assert search.tokens == ()
+    assert search.ratio_after > 64
+
+
+def test_zero_tokens_allowed_means_none_are_searched():
+    assert find_prefix(_model(loud_position=0), _windows(), max_tokens=0) == ()
+
+
+def test_more_than_four_tokens_are_refused():
+    with pytest.raises(ValueError, match="0 to 4"):
+        search_prefix(_model(), _windows(), max_tokens=5)
