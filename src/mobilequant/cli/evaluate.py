@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mobilequant.cli import log, output
 from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, PackageArgument
 from mobilequant.cli.progress import tracking
-
-_ROWS = {
-    "float": "float",
-    "float_prefix": "float + prefix (control)",
-    "fake_quant": "fake-quant (simulated)",
-    "integer": "integer",
-}
 
 
 def evaluate(
@@ -46,25 +39,9 @@ def evaluate(
         result = run(package, text=text, window=window, tokens=tokens, model=model, device=device, track=track)
     if output_format is Format.JSON:
         output.write_json(result)
-    else:
-        output.write_table(_title(result), ("model", "ppl", "vs. float", "KL (nats)", "top-1 agrees"), _rows(result))
+        return
+    from mobilequant.jobs.report import score_lines
 
-
-def _title(result: dict[str, Any]) -> str:
     protocol = result["protocol"]
-    return f"{result['model']} · {result['scheme']} · {protocol['text']}, {protocol['predictions']} predictions"
-
-
-def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    reference = result["float"]["ppl"]
-    return [
-        (
-            label,
-            f"{result[key]['ppl']:.3f}",
-            f"{100 * (result[key]['ppl'] / reference - 1):+.2f} %",
-            f"{result[key]['kl']:.4f}",
-            f"{100 * result[key]['top1']:.1f} %",
-        )
-        for key, label in _ROWS.items()
-        if key in result
-    ]
+    output.write_scores(list(score_lines({str(package): result})))
+    output.tell(f"{protocol['text']}: {protocol['predictions']} predictions in windows of {protocol['window']} tokens")

@@ -13,7 +13,9 @@ def configure(log_format: LogFormat) -> None:
     """Send the library's messages to standard error: warnings as text, or everything from INFO on as JSON lines."""
     logger = logging.getLogger("mobilequant")
     handler: logging.Handler = _ErrorStream()
-    handler.setFormatter(_JsonLines() if log_format is LogFormat.JSON else logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(
+        _JsonLines() if log_format is LogFormat.JSON else logging.Formatter("%(levelname)s %(message)s")
+    )
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if log_format is LogFormat.JSON else logging.WARNING)
     logger.propagate = False

@@ -1,7 +1,7 @@
 """The program ``mobilequant``: its commands, and what becomes of errors.
 
-    exit code   0 done · 1 unexpected · 2 usage · 3 checkpoint · 4 data · 5 resources · 6 lowering · 7 package
-                130 interrupted
+exit code   0 done · 1 unexpected · 2 usage · 3 checkpoint · 4 data · 5 resources · 6 lowering · 7 package
+            130 interrupted
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ def models(output_format: FormatOption = Format.TABLE) -> None:
     from mobilequant.models.sources.builtin import builtins
 
     found = [
-        _Row(model.name, model.title, model.num_parameters, model.licence, model.download_bytes)
-        for model in builtins()
+        _Row(model.name, model.title, model.num_parameters, model.licence, model.download_bytes) for model in builtins()
     ]
     if output_format is Format.JSON:
         output.write_json([vars(row) for row in found])

@@ -11,6 +11,7 @@ from mobilequant.pipeline.resource import duration, size
 
 if TYPE_CHECKING:
     from mobilequant.pipeline.resource import Plan
+    from mobilequant.report.schema import Score
 
 
 def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -42,6 +43,15 @@ def write_facts(title: str, facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     Console().print(table)
+
+
+def write_scores(scores: Sequence[Score]) -> None:
+    """Models side by side."""
+    from rich.console import Console
+
+    from mobilequant.report.table import score_table
+
+    Console().print(score_table(scores))
 
 
 def tell(message: str) -> None:

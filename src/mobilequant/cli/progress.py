@@ -29,7 +29,14 @@ def tracking(log_format: LogFormat) -> Iterator[Track]:
 @contextmanager
 def _bars() -> Iterator[Track]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -48,16 +55,15 @@ def _bars() -> Iterator[Track]:
 
 
 def json_track(items: Iterable[Item], task: str, total: int) -> Iterator[Item]:
-    """Yield the items; tell the first, the last and about one a second on standard error."""
+    """Yield the items; tell the start, the end and about once a second on standard error."""
     start = last = time.monotonic()
-    done = 0
     write_event("progress", task=task, done=0, total=total)
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if done == total or now - last >= _SECONDS_BETWEEN_EVENTS:
-            last = now
-            elapsed = now - start
+            last, elapsed = now, now - start
             left = elapsed / done * (total - done)
-            write_event("progress", task=task, done=done, total=total, elapsed_s=round(elapsed, 1), eta_s=round(left, 1))
+            write_event(
+                "progress", task=task, done=done, total=total, elapsed_s=round(elapsed, 1), eta_s=round(left, 1)
+            )

@@ -29,7 +29,9 @@ def recipes(
     if output_format is Format.JSON:
         output.write_json([_as_json(name, preset) for name, preset in presets.items()])
         return
-    rows = [(name, preset.scheme, _methods(preset), _losses(preset), preset.summary) for name, preset in presets.items()]
+    rows = [
+        (name, preset.scheme, _methods(preset), _losses(preset), preset.summary) for name, preset in presets.items()
+    ]
     output.write_table("Presets", ("name", "scheme", "methods", "measured loss", "what it is"), rows)
 
 

@@ -58,7 +58,9 @@ def evaluate(
     opened = open_package(Path(package))
     count = tokens // (window - 1)
     if count < 1:
-        raise DataError(f"{tokens} predictions do not fill a window of {window} tokens", "Use more, or a shorter window.")
+        raise DataError(
+            f"{tokens} predictions do not fill a window of {window} tokens", "Use more, or a shorter window."
+        )
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     source = float_model(opened, model, track).to(device=device)

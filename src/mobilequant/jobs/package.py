@@ -1,4 +1,4 @@
-"""A whole package folder: the integer graph with everything that stands beside it, written together and read together."""
+"""A whole package folder: the integer graph with all that stands beside it, written together and read together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 from mobilequant.errors import PackageError
 from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.package import load_graph, read_manifest, save_graph, write_manifest
-from mobilequant.jobs.card import model_card
+from mobilequant.jobs.measure import scheme_info
 from mobilequant.jobs.simulation import save_simulation
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.pipeline.recipe import Recipe, recipe_yaml
+from mobilequant.report.model_card import write_model_card
+from mobilequant.report.schema import ModelInfo, Result
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -64,10 +66,19 @@ def write_package(
     save_graph(graph, folder)
     save_simulation(quantized, folder)
     (folder / RECIPE).write_text(recipe_yaml(recipe), encoding="utf-8")
-    (folder / "README.md").write_text(model_card(graph, about), encoding="utf-8")
+    write_model_card(folder / "README.md", _card(graph, about))
     if quantized.model.tokenizer_dir:
         _copy_tokenizer(quantized.model.tokenizer_dir, folder)
     write_manifest(folder, about)
+
+
+def _card(graph: IntegerGraph, about: Mapping[str, Any]) -> Result:
+    """What the model card says before anything has been scored."""
+    return Result(
+        model=ModelInfo(name=about["model"]["name"], family=about["model"]["family"]),
+        schemes=(scheme_info(graph, about["scheme"]),),
+        hashes={"model": about["model"]["sha256"], "recipe": about["recipe_sha256"]},
+    )
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

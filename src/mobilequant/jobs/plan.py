@@ -57,6 +57,12 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     )
 
 
+def plan_evaluate(arch: Architecture, tokens: int, flops_per_s: float) -> float:
+    """Seconds to score ``tokens`` predictions with all four models; the exact integer one costs as much as four."""
+    operations = 2.0 * (block_parameters(arch) + arch.vocab_size * arch.hidden_size) * tokens
+    return operations * (3 + 4) * _OVERHEAD / flops_per_s
+
+
 def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
     """Logits and scores of a window, the residuals of all windows, Hessians of one block, and the program itself."""
     window, count = recipe.data.window, recipe.data.count
