@@ -4,7 +4,7 @@ import pytest
 
 from mobilequant.errors import ResourceError
 from mobilequant.pipeline import resource
-from mobilequant.pipeline.resource import Plan, duration, require, size
+from mobilequant.pipeline.resource import Plan, require
 
 PLAN = Plan(time_s=60.0, memory_bytes=2_000_000_000, work_bytes=600_000_000, package_bytes=500_000_000)
 
@@ -38,8 +38,3 @@ def test_two_disks_are_counted_alone(monkeypatch, tmp_path):
     machine(monkeypatch, memory=3e9, disk=1e9)
     monkeypatch.setattr(resource, "_device", lambda folder: folder.name)
     require(PLAN, out=tmp_path / "a", work_dir=tmp_path / "b")
-
-
-def test_numbers_for_people():
-    assert [size(n) for n in (12, 1234, 1.5e9, 3e12)] == ["12 B", "1.23 kB", "1.5 GB", "3 TB"]
-    assert [duration(s) for s in (45, 200, 9000)] == ["45 s", "3 min", "2.5 h"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from mobilequant.cli import output
 from mobilequant.cli.option import Format, FormatOption, PackageArgument
-from mobilequant.pipeline.resource import size
+from mobilequant.pipeline.quantity import size
 
 
 def inspect(package: PackageArgument, output_format: FormatOption = Format.TABLE) -> None:

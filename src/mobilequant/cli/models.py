@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mobilequant.cli import output
 from mobilequant.cli.option import Format, FormatOption
-from mobilequant.pipeline.resource import size
+from mobilequant.pipeline.quantity import size
 
 _OTHERS = """\
 Any other model: give a Hugging Face folder (config.json, .safetensors, tokenizer.json), a .gguf file, or a hub id.

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mobilequant.pipeline.resource import duration, size
+from mobilequant.pipeline.quantity import duration, size
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mobilequant.pipeline.resource import Plan
     from mobilequant.report.schema import Score
+
+_WIDTH_IN_FILES = 120
 
 
 def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -21,7 +25,6 @@ def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; every column but the first is aligned to the right."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -30,28 +33,34 @@ def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    _console().print(table)
 
 
 def write_facts(title: str, facts: Mapping[str, str]) -> None:
     """Names and values, one pair a line."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, Text(value))
-    Console().print(table)
+    _console().print(table)
 
 
 def write_scores(scores: Sequence[Score]) -> None:
     """Models side by side."""
-    from rich.console import Console
-
     from mobilequant.report.table import score_table
 
-    Console().print(score_table(scores))
+    _console().print(score_table(scores))
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal there is no width to fit, so nothing is cut off."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_IN_FILES)
 
 
 def tell(message: str) -> None:

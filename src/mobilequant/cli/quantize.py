@@ -11,7 +11,6 @@ import typer
 from mobilequant.cli import log, output
 from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, SeedOption
 from mobilequant.cli.progress import tracking
-from mobilequant.pipeline.recipe import choose_recipe, recipe_hash
 
 
 def quantize(
@@ -52,6 +51,8 @@ def quantize(
 
     A run that is interrupted continues with --resume and ends in the same bytes.
     """
+    from mobilequant.pipeline.recipe import choose_recipe, recipe_hash
+
     chosen = choose_recipe(preset, recipe, seed)
     log.configure(log_format)
     with tracking(log_format) as track:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mobilequant.cli import output
 from mobilequant.cli.option import Format, FormatOption
 from mobilequant.pipeline.preset import preset_names, preset_text
-from mobilequant.pipeline.recipe import Measurement, Preset, load_preset, recipe_hash
+
+if TYPE_CHECKING:
+    from mobilequant.pipeline.recipe import Measurement, Preset
 
 
 def recipes(
@@ -25,6 +27,8 @@ def recipes(
     if name is not None:
         typer.echo(preset_text(name), nl=False)
         return
+    from mobilequant.pipeline.recipe import load_preset
+
     presets = {name: load_preset(name) for name in preset_names()}
     if output_format is Format.JSON:
         output.write_json([_as_json(name, preset) for name, preset in presets.items()])
@@ -36,6 +40,8 @@ def recipes(
 
 
 def _as_json(name: str, preset: Preset) -> dict[str, object]:
+    from mobilequant.pipeline.recipe import recipe_hash
+
     return {"name": name, "recipe_sha256": recipe_hash(preset), **preset.model_dump(mode="json")}
 
 

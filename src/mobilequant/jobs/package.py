@@ -70,6 +70,8 @@ def write_package(
     if quantized.model.tokenizer_dir:
         _copy_tokenizer(quantized.model.tokenizer_dir, folder)
     write_manifest(folder, about)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # some libraries write private files; a package is there to be shared
 
 
 def _card(graph: IntegerGraph, about: Mapping[str, Any]) -> Result:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from mobilequant.errors import ResourceError
+from mobilequant.pipeline.quantity import size
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,3 @@ def _device(folder: Path) -> int:
 
 def _nearest_existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-
-
-def size(num_bytes: float) -> str:
-    """A number of bytes for people: ``1.5 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    """A time for people: ``45 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
