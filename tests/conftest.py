@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mobilequant.arch import registry
+from mobilequant.jobs.quantize import quantize
 from mobilequant.models.canonical import hf_module
 from mobilequant.models.tiny import tiny_config, tiny_model
 
@@ -18,7 +19,7 @@ scheme: static_w8c_a8_kv8
 prefix: {{tokens: auto, max_tokens: 1}}
 methods:
   - smoothquant: {{alpha: 0.5}}
-  - ranges: {{estimator: mse}}
+  - ranges: {{estimator: minmax}}
   - rtn
 data: {{text: {text}, window: 24, count: 4, seed: 0}}
 sixteen_bit: {{fraction_of_down: 0.5}}
@@ -80,9 +81,17 @@ def words(path, *, seed):
     return path
 
 
+@pytest.fixture(scope="session")
+def tiny_package(tiny_checkpoint, calibration_text, tmp_path_factory):
+    """The tiny checkpoint as an integer package, for those who only read it."""
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "tiny.yaml").write_text(RECIPE.format(text=calibration_text))
+    return quantize(tiny_checkpoint, recipe=folder / "tiny.yaml", out=folder / "tiny-w8a8")
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path, calibration_text):
-    """A recipe file that calibrates on the small text."""
+    """A recipe file that calibrates on the small text, for those who change it."""
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE.format(text=calibration_text))
     return path

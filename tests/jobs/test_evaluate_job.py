@@ -8,13 +8,8 @@ from mobilequant.jobs.evaluate import evaluate
 from mobilequant.jobs.quantize import quantize
 
 
-@pytest.fixture
-def package(tiny_checkpoint, tiny_recipe, tmp_path):
-    return quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
-
-
-def test_scores_stand_side_by_side(package, scoring_text):
-    result = evaluate(package, text=scoring_text, window=32, tokens=310)
+def test_scores_stand_side_by_side(tiny_package, scoring_text):
+    result = evaluate(tiny_package, text=scoring_text, window=32, tokens=310)
     assert result["float"]["kl"] == 0
     assert result["float"]["top1"] == 1
     assert 0 < result["integer"]["kl"] < 0.1
@@ -32,13 +27,13 @@ def test_the_control_with_prefix_is_scored_too(tiny_checkpoint, tiny_recipe, sco
     assert result["integer"]["ppl"] == pytest.approx(result["float_prefix"]["ppl"], rel=0.05)
 
 
-def test_the_calibration_text_is_refused(package, calibration_text, tmp_path):
+def test_the_calibration_text_is_refused(tiny_package, calibration_text, tmp_path):
     with pytest.raises(DataError, match="share a passage"):
-        evaluate(package, text=calibration_text, window=32, tokens=62)
+        evaluate(tiny_package, text=calibration_text, window=32, tokens=62)
     copy = tmp_path / "copy.txt"
     copy.write_text("before " + calibration_text.read_text()[100:400])
     with pytest.raises(DataError, match="share a passage"):
-        evaluate(package, text=copy, window=32, tokens=62)
+        evaluate(tiny_package, text=copy, window=32, tokens=62)
 
 
 def test_a_copy_of_a_lost_calibration_text_is_refused(tiny_checkpoint, tiny_recipe, calibration_text, tmp_path):
@@ -51,7 +46,7 @@ def test_a_copy_of_a_lost_calibration_text_is_refused(tiny_checkpoint, tiny_reci
         evaluate(package, text=calibration_text, window=32, tokens=62)
 
 
-def test_another_float_model_is_refused(package, tiny_checkpoint, scoring_text, tmp_path):
+def test_another_float_model_is_refused(tiny_package, tiny_checkpoint, scoring_text, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(tiny_checkpoint, other)
     config = json.loads((other / "config.json").read_text())
@@ -59,17 +54,18 @@ def test_another_float_model_is_refused(package, tiny_checkpoint, scoring_text, 
     weights = (other / "model.safetensors").read_bytes()
     (other / "model.safetensors").write_bytes(weights[:-4] + b"\0\0\0\0")
     with pytest.raises(CheckpointError, match="is not the model"):
-        evaluate(package, text=scoring_text, window=32, tokens=62, model=other)
+        evaluate(tiny_package, text=scoring_text, window=32, tokens=62, model=other)
 
 
-def test_too_few_tokens_and_no_package(package, scoring_text, tmp_path):
+def test_too_few_tokens_and_no_package(tiny_package, scoring_text, tmp_path):
     with pytest.raises(DataError, match="do not fill"):
-        evaluate(package, text=scoring_text, window=32, tokens=30)
+        evaluate(tiny_package, text=scoring_text, window=32, tokens=30)
     with pytest.raises(PackageError, match="not a MobileQuant package"):
         evaluate(tmp_path, text=scoring_text, window=32, tokens=62)
 
 
-def test_a_damaged_simulation_is_refused(package, scoring_text):
+def test_a_damaged_simulation_is_refused(tiny_package, scoring_text, tmp_path):
+    package = shutil.copytree(tiny_package, tmp_path / "package")
     path = package / "simulation.safetensors"
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(PackageError, match="cannot be read"):

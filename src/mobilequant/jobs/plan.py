@@ -21,6 +21,7 @@ _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
 _FLOAT_BYTES = 4
+_MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and what the allocator keeps
 
 
 def matrix_sizes(arch: Architecture) -> dict[str, tuple[int, int]]:
@@ -51,7 +52,7 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     bits = recipe.base_scheme().weight_bits
     return Plan(
         time_s=operations / flops_per_s,
-        memory_bytes=2 * weights + _working_bytes(arch, recipe),
+        memory_bytes=_MODEL_COPIES * weights + _working_bytes(arch, recipe),
         work_bytes=weights + blocks + tables,  # transformed tensors, and one byte per code
         package_bytes=blocks * bits // 8 + tables + (blocks + tables) // 100,
     )

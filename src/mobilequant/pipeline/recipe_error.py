@@ -11,8 +11,8 @@ from mobilequant.pipeline.strict_yaml import Document, Location
 
 
 def explain(error: ValidationError, document: Document, source: str, root: type[BaseModel]) -> UsageError:
-    """The first problem of ``error`` as a ``UsageError``."""
-    problems = error.errors(include_url=False)
+    """The first problem of ``error`` as a ``UsageError``; a misspelt key before the key that it leaves missing."""
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
     location: Location = problems[0]["loc"]
     known = document.nearest(location)
     where = f"{source}, line {document.lines[known]}" if known else source
