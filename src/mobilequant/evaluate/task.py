@@ -1,4 +1,4 @@
-"""Zero-shot accuracy by likelihood: the answer of a model is the continuation that it finds most probable.
+"""Zero-shot accuracy by likelihood: the answer of a model is the choice whose continuation it finds most probable.
 
     acc        largest Σ log q(token) over the continuation
     acc_norm   largest Σ log q(token) / bytes, bytes = UTF-8 length of the continuation without its leading space
@@ -28,12 +28,12 @@ Encode = Callable[[str], Sequence[int]]  # text → ids, without special tokens
 
 
 class Request(Protocol):
-    """One question, as ``data.task.load_task`` yields it; ``label`` is the index of the true continuation."""
+    """One question, as ``data.task.load_task`` yields it: choice i is ``continuations[i]`` after ``contexts[i]``."""
 
     @property
     def doc_id(self) -> int: ...  # noqa: D102
     @property
-    def context(self) -> str: ...  # noqa: D102
+    def contexts(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def continuations(self) -> Sequence[str]: ...  # noqa: D102
     @property
@@ -66,8 +66,8 @@ def score_choices(
     correct = correct_norm = 0
     for request in track(chosen, "zero-shot", len(chosen)):
         logprobs = [
-            likelihood(executor, *split(encode, request.context, continuation, bos)).logprob
-            for continuation in request.continuations
+            likelihood(executor, *split(encode, context, continuation, bos)).logprob
+            for context, continuation in zip(request.contexts, request.continuations, strict=True)
         ]
         normed = [
             logprob / answer_bytes(continuation)
@@ -87,14 +87,14 @@ def score_last_word(
     limit: int | None = None,
     track: Track = silent,
 ) -> dict[str, float]:
-    """LAMBADA: acc = the greedy continuation is exactly the last word; ppl = exp of the mean −log q(word), per word.
+    """LAMBADA, one choice a request: acc = greedy decoding gives the last word; ppl = exp of the mean −log q(word).
 
     Raises:
         DataError: no requests, or a request without anything to condition on.
     """
     chosen = _first(requests, limit)
     found = [
-        likelihood(executor, *split(encode, request.context, request.continuations[request.label], bos))
+        likelihood(executor, *split(encode, request.contexts[0], request.continuations[0], bos))
         for request in track(chosen, "last word", len(chosen))
     ]
     nll = -math.fsum(each.logprob for each in found) / len(found)

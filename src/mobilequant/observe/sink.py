@@ -20,7 +20,7 @@ from mobilequant.observe.outlier import TokenOutlier, token_needs, token_outlier
 from mobilequant.pipeline.progress import Track, silent
 
 MAX_PREFIX_TOKENS = 4
-_REMAINING = 0.75  # a token is kept when at most this share of the outlier tokens is left with it in place
+_REMAINING = 0.5  # a token is kept when at most this share of the outlier tokens is left with it in place
 
 _log = logging.getLogger(__name__)
 

@@ -21,6 +21,9 @@ class SmoothQuantConfig(FrozenConfig):
     """How much moves, and where."""
 
     alpha: float = Field(0.5, ge=0.0, le=1.0, description="Share of the activations' spread that moves to the weights.")
+    balance: Literal["input", "all"] = Field(
+        "all", description="input: smooth what the consumers read, as published. all: every activation that is divided."
+    )
     pairs: tuple[Kind, ...] = Field(
         ("norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o"),
         description="Kinds of scale pairs to smooth; q_to_k, which balances queries against keys, is off by default.",
@@ -41,14 +44,14 @@ class SmoothQuant:
     def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
         """Per-channel magnitudes of what each pair divides (and, between queries and keys, of both)."""
         pairs = [pair for pair in scale_pairs(arch) if pair.kind in self.config.pairs]
-        return list(dict.fromkeys(need for pair in pairs for need in _needs(pair)))
+        return list(dict.fromkeys(need for pair in pairs for need in self._needs(pair)))
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """The folded tensors of one block, or of final norm and lm_head."""
         tensors, measures = dict(unit.tensors), {"dead_channels": 0.0}
         changed: dict[str, Tensor] = {}
         for pair in self._pairs_of(unit):
-            found = _scale(tensors, unit.arch, pair, stats, self.config.alpha)
+            found = self._scale(tensors, unit.arch, pair, stats)
             folded = fold(tensors, unit.arch, pair, found.scale)
             tensors |= folded
             changed |= folded
@@ -63,21 +66,36 @@ class SmoothQuant:
         ]
         return [pair for name, pair in reversed(owner) if name == unit.name and pair.kind in self.config.pairs]
 
+    def _needs(self, pair: ScalePair) -> list[Need]:
+        return [Need("absmax", name) for name in (*self._divided(pair), *pair.multiplied[-1:])]
 
-def _needs(pair: ScalePair) -> list[Need]:
-    points = (pair.divided[-1], *pair.multiplied[-1:])
-    return [Need("absmax", name) for name in points]
+    def _divided(self, pair: ScalePair) -> tuple[str, ...]:
+        """The activations that the scale is to flatten."""
+        return pair.divided if self.config.balance == "all" else pair.divided[-1:]
+
+    def _scale(
+        self, tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, stats: Mapping[Need, Any]
+    ) -> SmoothScale:
+        consumers = consumer_index(arch, pair)
+        if pair.consumer_axis == "output":
+            multiplied = stats[Need("absmax", pair.multiplied[-1])]
+        else:
+            columns = [tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]
+            multiplied = torch.stack(columns).amax(dim=0)
+        divided = [_divided_channels(arch, pair, stats[Need("absmax", name)]) for name in self._divided(pair)]
+        return smooth_scale(_hardest(divided), _per_scale(multiplied, consumers, pair), self.config.alpha)
 
 
-def _scale(
-    tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, stats: Mapping[Need, Any], alpha: float
-) -> SmoothScale:
-    needs, consumers = _needs(pair), consumer_index(arch, pair)
-    if pair.consumer_axis == "output":
-        queries = _per_scale(stats[needs[0]], producer_index(arch, pair), pair)
-        return smooth_scale(queries, _per_scale(stats[needs[1]], consumers, pair), alpha)
-    columns = torch.stack([tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]).amax(dim=0)
-    return smooth_scale(_per_scale(stats[needs[0]], consumers, pair), _per_scale(columns, consumers, pair), alpha)
+def _divided_channels(arch: Architecture, pair: ScalePair, channels: Tensor) -> Tensor:
+    """Magnitudes of a divided activation per free scale; it has either the producers' channels or the consumers'."""
+    produced = producer_index(arch, pair)
+    index = produced if pair.consumer_axis == "output" or len(channels) == len(produced) else consumer_index(arch, pair)
+    return _per_scale(channels, index, pair)
+
+
+def _hardest(points: Sequence[Tensor]) -> Tensor:
+    """How hard each channel is for any of several tensors: its magnitude relative to that tensor's largest channel."""
+    return torch.stack([channels / channels.max().clamp_min(1e-30) for channels in points]).amax(dim=0)
 
 
 def _per_scale(channels: Tensor, index: list[int], pair: ScalePair) -> Tensor:
