@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -12,6 +13,8 @@ from mobilequant.arch import registry
 from mobilequant.jobs.quantize import quantize
 from mobilequant.models.canonical import hf_module
 from mobilequant.models.tiny import tiny_config, tiny_model
+
+settings.register_profile("thorough", max_examples=2000, deadline=None)
 
 RECIPE = """\
 version: 1

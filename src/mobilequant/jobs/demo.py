@@ -9,6 +9,7 @@ OUT/report.html               everything on one page
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shutil
@@ -23,6 +24,7 @@ from typing import Any
 from mobilequant.errors import UsageError
 from mobilequant.evaluate.environment import Environment
 from mobilequant.evaluate.protocol import Protocol
+from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.calibration import after_prefix, leading_token
 from mobilequant.jobs.evaluate import evaluate
 from mobilequant.jobs.generate import generate
@@ -77,9 +79,12 @@ class Demo:
     model: Model
     plan: Plan
     device: str
+    begins_again: bool
 
     def run(self, track: Track = silent) -> Findings:
         """Do everything; what an earlier, interrupted run has finished is not done again."""
+        if self.begins_again:
+            shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / _MARKER, json.dumps({"model": self.name, "presets": PRESETS}).encode())
         findings = Findings()
@@ -135,13 +140,14 @@ class Demo:
 
     def _evaluate(self, preset: str, track: Track) -> dict[str, Any]:
         package, path = self.out / preset, self.out / f"{preset}.eval.json"
-        manifest = (package / "package.json").read_text()
+        package_sha256 = hashlib.sha256((package / MANIFEST).read_bytes()).hexdigest()
         if path.exists():
             saved: dict[str, Any] = json.loads(path.read_text())
-            if saved["manifest"] == manifest:
-                return dict(saved["result"])
+            if saved["hashes"].get("package") == package_sha256:
+                return saved
         result = evaluate(package, window=_WINDOW, tokens=_SCORED_TOKENS, device=self.device, track=track)
-        write_atomically(path, json.dumps({"result": result, "manifest": manifest}, indent=1).encode())
+        result["hashes"]["package"] = package_sha256
+        write_atomically(path, json.dumps(result, indent=1).encode())
         return result
 
     def _sample(self, preset: str) -> Sample:
@@ -183,9 +189,7 @@ def prepare_demo(
     """
     out = Path(out)
     require_free(out, force=force or resume, marker=_MARKER)
-    if force and not resume and out.is_dir():
-        shutil.rmtree(out)
-    if not resume and (out / "work").exists():
+    if not (resume or force) and (out / "work").exists():
         raise UsageError(f"{out} holds an unfinished demo", "Continue it with --resume, or start again with --force.")
     loaded = resolve(model, track=track)
     speed = measured_flops_per_s(device)
@@ -198,7 +202,7 @@ def prepare_demo(
         package_bytes=sum(part.package_bytes for part in plans),
     )
     require(plan, out=out, work_dir=out)
-    return Demo(out, model, loaded, plan, device)
+    return Demo(out, model, loaded, plan, device, begins_again=force and not resume)
 
 
 def _distinct(model: Model) -> list[Any]:
