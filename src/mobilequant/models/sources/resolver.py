@@ -1,18 +1,22 @@
-"""Which source a model name means: built-in name, folder, GGUF file, or hub id, tried in this order."""
+"""Which source a model name means: built-in name, folder, GGUF file, or hub id, tried in this order.
+
+Each source is imported when it is needed, so that listing the built-in models does not load torch.
+"""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobilequant.errors import CheckpointError
-from mobilequant.models.model import Model
 from mobilequant.models.sources.builtin import builtins, open_builtin
-from mobilequant.models.sources.folder import load_folder
-from mobilequant.models.sources.gguf_file import open_gguf
 from mobilequant.models.sources.hub import fetch_hub, is_hub_id
-from mobilequant.models.sources.shard import PICKLES, pickle_refused
+from mobilequant.models.sources.pickle_file import PICKLES, pickle_refused
 from mobilequant.pipeline.progress import Track, silent
+
+if TYPE_CHECKING:
+    from mobilequant.models.model import Model
 
 
 def resolve(name: str, *, track: Track = silent) -> Model:
@@ -22,6 +26,8 @@ def resolve(name: str, *, track: Track = silent) -> Model:
     Raises CheckpointError when there is no such model or it is damaged, DataError when a package cannot be had,
     ResourceError when the disk is too small.
     """
+    from mobilequant.models.sources.folder import load_folder
+
     return load_folder(resolve_folder(name, track=track), source=name)
 
 
@@ -41,6 +47,8 @@ def resolve_folder(name: str, *, track: Track = silent) -> Path:
 
 
 def _open_file(path: Path) -> Path:
+    from mobilequant.models.sources.gguf_file import open_gguf
+
     if path.suffix in PICKLES:
         raise pickle_refused(path)
     if path.suffix != ".gguf":

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mobilequant.errors import CheckpointError
 from mobilequant.models.json_file import AGAIN, read_json, without_duplicates
+from mobilequant.models.sources.pickle_file import PICKLES, pickle_refused
 
 SUFFIX = ".safetensors"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LARGEST_HEADER_BYTES = 100_000_000  # the library's own limit
 
 
@@ -91,15 +91,6 @@ def _no_weights(folder: Path, found: list[Path]) -> CheckpointError:
     return CheckpointError(
         f"{folder} holds no weights ({SINGLE} or {INDEX}).",
         "Give the folder that holds config.json and the .safetensors files, or a .gguf file.",
-    )
-
-
-def pickle_refused(file: Path) -> CheckpointError:
-    """The error for weights in a form that runs code when it is read."""
-    return CheckpointError(
-        f"{file} is a pickle, and reading a pickle runs whatever code it contains.",
-        "Use the model's .safetensors files; where there are none, load it in transformers on a machine that you can "
-        "afford to lose and call save_pretrained(…), which writes safetensors.",
     )
 
 
