@@ -1,0 +1,47 @@
+"""``mobilequant eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mobilequant.cli import log, output
+from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, PackageArgument
+from mobilequant.cli.progress import tracking
+
+
+def evaluate(
+    package: PackageArgument,
+    text: Annotated[
+        str, typer.Option("--text", metavar="FILE", help="A .txt or .jsonl file, or a built-in text.")
+    ] = "wiki_squad",
+    window: Annotated[int, typer.Option("--window", min=2, help="Tokens per window; windows do not overlap.")] = 512,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens of the text to predict.")] = 20_440,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="The float model, when it is no longer where it was quantized from.")
+    ] = None,
+    device: DeviceOption = "cpu",
+    output_format: FormatOption = Format.TABLE,
+    log_format: LogFormatOption = LogFormat.RICH,
+) -> None:
+    """Measure what integers cost: perplexity of the float, the simulated and the integer model side by side.
+
+    Example: mobilequant eval smollm2-w8a8 --text wiki_squad --window 512 --tokens 20440
+
+    Text that overlaps the calibration text is refused.
+    """
+    log.configure(log_format)
+    with tracking(log_format) as track:
+        from mobilequant.jobs.evaluate import evaluate as run
+
+        result = run(package, text=text, window=window, tokens=tokens, model=model, device=device, track=track)
+    if output_format is Format.JSON:
+        output.write_json(result)
+        return
+    from mobilequant.jobs.report import score_lines
+
+    protocol = result["protocol"]
+    output.write_scores(list(score_lines({str(package): result})))
+    output.tell(f"{protocol['text']}: {protocol['predictions']} predictions in windows of {protocol['window']} tokens")

@@ -1,0 +1,78 @@
+"""Results on standard output: JSON for scripts, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mobilequant.pipeline.quantity import duration, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mobilequant.pipeline.resource import Plan
+    from mobilequant.report.schema import Score
+
+_WIDTH_IN_FILES = 120
+
+
+def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """One JSON value and a newline, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table; every column but the first is aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    _console().print(table)
+
+
+def write_facts(title: str, facts: Mapping[str, str]) -> None:
+    """Names and values, one pair a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    _console().print(table)
+
+
+def write_scores(scores: Sequence[Score]) -> None:
+    """Models side by side."""
+    from mobilequant.report.table import score_table
+
+    _console().print(score_table(scores))
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal there is no width to fit, so nothing is cut off."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_IN_FILES)
+
+
+def tell(message: str) -> None:
+    """A line for people on standard error, which leaves standard output to results."""
+    sys.stderr.write(message + "\n")
+
+
+def plan_facts(plan: Plan) -> dict[str, str]:
+    """A plan for people."""
+    return {
+        "time": f"about {duration(plan.time_s)}",
+        "peak memory": f"about {size(plan.memory_bytes)}",
+        "disk, while it runs": size(plan.work_bytes),
+        "disk, package": size(plan.package_bytes),
+    }

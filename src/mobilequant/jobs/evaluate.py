@@ -1,0 +1,125 @@
+"""Perplexity, KL and top-1 agreement of a package: float, fake-quant and integer side by side on the same tokens."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mobilequant.data.text import Text, load_text
+from mobilequant.data.window import refuse_overlap, windows
+from mobilequant.errors import CheckpointError, DataError
+from mobilequant.evaluate.environment import environment
+from mobilequant.evaluate.protocol import Protocol, protocol
+from mobilequant.evaluate.result import Evaluation, config_hash
+from mobilequant.evaluate.score import score
+from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.executor import executors
+from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.package import Package, open_package
+from mobilequant.jobs.simulation import load_simulation
+from mobilequant.models.model import Model
+from mobilequant.models.sources.resolver import resolve
+from mobilequant.models.tokenizer import Tokenizer
+from mobilequant.pipeline.progress import Track, silent
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TEXT, DEFAULT_WINDOW, DEFAULT_TOKENS = "wiki_squad", 512, 20_440
+
+
+def evaluate(
+    package: str | Path,
+    *,
+    text: str | Path = DEFAULT_TEXT,
+    window: int = DEFAULT_WINDOW,
+    tokens: int = DEFAULT_TOKENS,
+    model: str | Path | None = None,
+    device: str = "cpu",
+    track: Track = silent,
+) -> dict[str, Any]:
+    """Score a package on the first windows of a text, which do not overlap.
+
+    Args:
+        package: the folder that ``quantize`` made.
+        text: a built-in text, a .txt or .jsonl file, or hub:<data set>.
+        tokens: how many tokens to predict, ``window − 1`` in each window; what fills no whole window is left out.
+        model: the float model, when it is no longer where the package remembers it.
+
+    Returns:
+        The scores {"ppl", "kl", "top1", …} of "float", "float_prefix" (the control, where there is a prefix),
+        "fake_quant" and "integer", and beside them how they were measured.
+
+    Raises:
+        PackageError, CheckpointError: the package or its float model is missing or damaged.
+        DataError: the text is too short, or overlaps the calibration text.
+    """
+
+    opened = open_package(Path(package))
+    count = tokens // (window - 1)
+    if count < 1:
+        raise DataError(
+            f"{tokens} predictions do not fill a window of {window} tokens", "Use more, or a shorter window."
+        )
+    scoring = load_text(str(text))
+    refuse_calibration_text(opened, scoring)
+    source = float_model(opened, model, track).to(device=device)
+    ids = Tokenizer.load(opened.folder).encode(scoring.content)
+    cut = windows(ids, window=window, count=count, seed=None).to(device)
+    bos = opened.fact("leading_token")
+    quantized = load_simulation(opened.folder, opened.graph, source)
+    candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
+    scores = score(candidates, cut, bos=bos, track=track)
+    record = protocol(cut, bos=bos, text=scoring.name, text_sha256=scoring.sha256)
+    settings = {"text": scoring.name, "window": window, "tokens": tokens}
+    return {**scores, **_record(opened, settings, record)}
+
+
+def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:
+    evaluation = Evaluation(
+        model=package.fact("model", "name"),
+        scheme=package.fact("scheme"),
+        settings=settings,
+        config_hash=config_hash(settings),
+        hashes={"model": package.fact("model", "sha256"), "recipe": package.fact("recipe_sha256")},
+        environment=environment(),
+        protocol=record,
+    )
+    return evaluation.model_dump(mode="json", exclude={"scores", "tasks", "sqnr"})
+
+
+def float_model(package: Package, model: str | Path | None, track: Track) -> Model:
+    """The float model that a package was made from, found again by name and recognised by its hash.
+
+    Raises:
+        CheckpointError: it is gone, or it is another model.
+    """
+
+    name = str(model) if model is not None else str(package.fact("model", "name"))
+    loaded = resolve(name, track=track)
+    if model_sha256(loaded) != package.fact("model", "sha256"):
+        raise CheckpointError(
+            f"{name} is not the model that {package.folder} was made from: its weights differ",
+            "Give the original with --model, or quantize again.",
+        )
+    return loaded
+
+
+def refuse_calibration_text(package: Package, scoring: Text) -> None:
+    """A score on the text that the ranges were taken from would be too good.
+
+    Raises:
+        DataError: the texts overlap.
+    """
+
+    name, sha256 = package.fact("calibration", "text"), package.fact("calibration", "sha256")
+    try:
+        calibration = load_text(name)
+    except DataError:
+        calibration = None
+    if calibration is not None and calibration.sha256 == sha256:
+        refuse_overlap(calibration, scoring)
+        return
+    if scoring.sha256 == sha256:
+        raise DataError(f"{scoring.name} is the text that the package was calibrated on", "Score on another text.")
+    logger.warning("the calibration text %s is gone or changed: overlap can only be checked as a whole", name)

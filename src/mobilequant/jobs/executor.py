@@ -1,0 +1,49 @@
+"""The models that are compared: functions from token ids (T,) to real logits, all given the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.calibration import after_prefix
+from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.quantized import QuantizedModel
+
+Executor = Callable[[Tensor], Tensor]
+
+
+def executors(
+    source: Model, quantized: QuantizedModel, interpreter: Interpreter, bos: int | None
+) -> dict[str, Executor]:
+    """By name: float, float_prefix (only where there is a prefix: the control), fake_quant, integer."""
+    tokens = quantized.prefix.tokens if quantized.prefix else ()
+    found = {"float": float_executor(source, None, bos)}
+    if tokens:
+        found["float_prefix"] = float_executor(source, compute_prefix(source, tokens), bos)
+    return {
+        **found,
+        "fake_quant": fake_quant_executor(quantized, bos),
+        "integer": integer_executor(interpreter, bos),
+    }
+
+
+def float_executor(model: Model, prefix: KVPrefix | None, bos: int | None) -> Executor:
+    """The float model, with or without a constant prefix."""
+    tokens = prefix.tokens if prefix else ()
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], prefix=prefix)[0]
+
+
+def fake_quant_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
+    """Rounded weights and activations, computed in floating point."""
+    model, prefix, tap = quantized.simulated(), quantized.simulated_prefix(), quantized.tap()
+    tokens = prefix.tokens if prefix else ()
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], tap=tap, prefix=prefix)[0]
+
+
+def integer_executor(interpreter: Interpreter, bos: int | None) -> Executor:
+    """The integer graph; its logits become real only to be scored."""
+    tokens = interpreter.graph.prefix_tokens
+    return lambda ids: interpreter.logits(after_prefix(ids, tokens, bos))

@@ -1,0 +1,89 @@
+"""A whole package folder: the integer graph with all that stands beside it, written together and read together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilequant.errors import PackageError
+from mobilequant.integer.graph import IntegerGraph
+from mobilequant.integer.package import load_graph, read_manifest, save_graph, write_manifest
+from mobilequant.jobs.measure import scheme_info
+from mobilequant.jobs.simulation import save_simulation
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.pipeline.recipe import Recipe, recipe_yaml
+from mobilequant.report.model_card import write_model_card
+from mobilequant.report.schema import ModelInfo, Result
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Package:
+    """An opened package: its folder, what the manifest says about it, and the checked graph."""
+
+    folder: Path
+    about: Mapping[str, Any]
+    graph: IntegerGraph
+
+    def fact(self, *keys: str) -> Any:
+        """A value of the manifest by its path of keys.
+
+        Raises:
+            PackageError: the manifest lacks it.
+        """
+        value: Any = self.about
+        for key in keys:
+            if not isinstance(value, Mapping) or key not in value:
+                raise PackageError(f"{self.folder}: the manifest lacks {'.'.join(keys)}", "Quantize the model again.")
+            value = value[key]
+        return value
+
+
+def open_package(folder: Path) -> Package:
+    """Read a package and check it.
+
+    Raises:
+        PackageError: no package lies there, or it is damaged.
+    """
+    return Package(folder, read_manifest(folder), load_graph(folder))
+
+
+def write_package(
+    folder: Path, graph: IntegerGraph, quantized: QuantizedModel, recipe: Recipe, about: Mapping[str, Any]
+) -> None:
+    """Fill an empty folder with a package; the manifest comes last and holds the hash of every other file."""
+    save_graph(graph, folder)
+    save_simulation(quantized, folder)
+    (folder / RECIPE).write_text(recipe_yaml(recipe), encoding="utf-8")
+    write_model_card(folder / "README.md", _card(graph, about))
+    if quantized.model.tokenizer_dir:
+        _copy_tokenizer(quantized.model.tokenizer_dir, folder)
+    write_manifest(folder, about)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # some libraries write private files; a package is there to be shared
+
+
+def _card(graph: IntegerGraph, about: Mapping[str, Any]) -> Result:
+    """What the model card says before anything has been scored."""
+    return Result(
+        model=ModelInfo(name=about["model"]["name"], family=about["model"]["family"]),
+        schemes=(scheme_info(graph, about["scheme"]),),
+        hashes={"model": about["model"]["sha256"], "recipe": about["recipe_sha256"]},
+    )
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

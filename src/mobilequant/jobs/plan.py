@@ -1,0 +1,89 @@
+"""How long a run takes and what it needs, from the architecture, the recipe and the speed of this machine.
+
+One forward pass costs two operations per weight and token. A run makes a few passes per method; the estimate is meant
+to be right within a factor of two, which is what a person needs to decide whether to wait.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
+from mobilequant.pipeline.recipe import Recipe
+from mobilequant.pipeline.resource import Plan
+
+# Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
+_PASSES = {"gptq": 3.0, "rtn": 0.0}
+_PREFIX_PASSES = 2.0
+_SIXTEEN_BIT_PASSES = 2.0
+_OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
+_FLOAT_BYTES = 4
+_MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and what the allocator keeps
+
+
+def matrix_sizes(arch: Architecture) -> dict[str, tuple[int, int]]:
+    """(O, I) of every weight matrix of one block, by role."""
+    queries, keys = arch.num_heads * arch.head_dim, arch.num_kv_heads * arch.head_dim
+    hidden, inner = arch.hidden_size, arch.intermediate_size
+    shapes = {"q": (queries, hidden), "k": (keys, hidden), "v": (keys, hidden), "o": (hidden, queries)}
+    shapes |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+    return {role: shapes[role] for role in point.linear_roles(arch)}
+
+
+def block_parameters(arch: Architecture) -> int:
+    """Weights of all blocks together."""
+    return arch.num_layers * sum(rows * columns for rows, columns in matrix_sizes(arch).values())
+
+
+def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:
+    """The estimate for ``quantize``: time, peak memory, work folder and package."""
+    table = arch.vocab_size * arch.hidden_size
+    tables = table if arch.tied_head else 2 * table
+    blocks = block_parameters(arch)
+    names = [method.name for method in recipe.methods]
+    passes = sum(_PASSES.get(name, 1.0) for name in names) + (_PREFIX_PASSES if recipe.prefix.max_tokens else 0.0)
+    passes += _SIXTEEN_BIT_PASSES if recipe.sixteen_bit.fraction_of_down else 0.0
+    tokens = recipe.data.window * recipe.data.count
+    operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD
+    weights = (blocks + tables) * _FLOAT_BYTES
+    bits = recipe.base_scheme().weight_bits
+    return Plan(
+        time_s=operations / flops_per_s,
+        memory_bytes=_MODEL_COPIES * weights + _working_bytes(arch, recipe),
+        work_bytes=weights + blocks + tables,  # transformed tensors, and one byte per code
+        package_bytes=blocks * bits // 8 + tables + (blocks + tables) // 100,
+    )
+
+
+def plan_evaluate(arch: Architecture, tokens: int, flops_per_s: float) -> float:
+    """Seconds to score ``tokens`` predictions with all four models; the exact integer one costs as much as four."""
+    operations = 2.0 * (block_parameters(arch) + arch.vocab_size * arch.hidden_size) * tokens
+    return operations * (3 + 4) * _OVERHEAD / flops_per_s
+
+
+def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
+    """Logits and scores of a window, the residuals of all windows, Hessians of one block, and the program itself."""
+    window, count = recipe.data.window, recipe.data.count
+    logits = 3 * window * arch.vocab_size * _FLOAT_BYTES
+    scores = 3 * arch.num_heads * window * window * _FLOAT_BYTES
+    residuals = window * count * arch.hidden_size * _FLOAT_BYTES
+    hessians = sum({columns**2 for _, columns in matrix_sizes(arch).values()}) * 4 * _FLOAT_BYTES
+    return logits + scores + residuals + hessians + 400_000_000
+
+
+def measured_flops_per_s(device: str = "cpu") -> float:
+    """Floating-point operations per second of a matrix product here: the best of a tenth of a second of tries.
+
+    The best, because a process that runs beside this one can slow any single try by a factor of ten.
+    """
+    size = 512
+    matrix = torch.ones(size, size, device=device)
+    matrix @ matrix
+    best, end = float("inf"), time.perf_counter() + 0.1
+    while (start := time.perf_counter()) < end:
+        (matrix @ matrix)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best

@@ -1,0 +1,239 @@
+"""From a model's name to a package on disk.
+
+model ─▶ windows ─▶ prefix ─▶ methods ─▶ 16-bit points ─▶ integer graph ─▶ package
+         (text)     (sinks)   (checkpoint per unit)        (lowered)       (appears whole or not at all)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mobilequant.data.text import Text, load_text
+from mobilequant.errors import UsageError
+from mobilequant.integer.graph import IntegerGraph
+from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.integer.package import MANIFEST
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.package import write_package
+from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
+from mobilequant.methods.registry import make
+from mobilequant.methods.run import run_methods
+from mobilequant.models.model import Model
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.models.sources.builtin import builtins
+from mobilequant.models.sources.resolver import resolve
+from mobilequant.models.tokenizer import Tokenizer
+from mobilequant.observe.sink import find_prefix
+from mobilequant.pipeline import resource
+from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.method import Method
+from mobilequant.pipeline.output_folder import new_folder, require_free
+from mobilequant.pipeline.progress import Track, silent
+from mobilequant.pipeline.recipe import Recipe, choose_recipe, recipe_hash
+from mobilequant.pipeline.resource import Plan
+from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
+from mobilequant.solvers.sensitivity import choose_sixteen_bit, widen_to_sixteen_bit
+
+logger = logging.getLogger(__name__)
+
+_CHOICE_WINDOWS = 2  # windows on which the candidates for 16 bits are compared
+
+
+def quantize(
+    model: str | Path,
+    *,
+    preset: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    out: str | Path,
+    work_dir: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    seed: int | None = None,
+    device: str = "cpu",
+    dry_run: bool = False,
+    track: Track = silent,
+) -> Path:
+    """Quantize a model to an integer package and return its folder.
+
+    Args:
+        model: a built-in name, a Hugging Face folder, a .gguf file or a hub id.
+        preset: a name that ``mobilequant recipes`` lists (default w8a8-fast), or give ``recipe``.
+        recipe: a ``Recipe`` or the path of a YAML file.
+        out: the folder of the package; a package that lies there is replaced only with ``force``.
+        work_dir: where finished units are kept; default is ``out`` + ".work", removed when all is done.
+        resume: continue the unfinished run in ``work_dir``.
+        seed: replaces the recipe's seed (of the methods; the windows have their own in ``data.seed``).
+        device: where tensors are computed, "cpu" or "cuda".
+        dry_run: check everything and log the plan, but do not start.
+
+    Raises:
+        MobileQuantError: with what is wrong and what to do; nothing is half-written.
+    """
+    chosen = choose_recipe(preset, recipe, seed)
+    job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=device, track=track)
+    if dry_run:
+        logger.info("plan: %s", job.plan)
+        return job.out
+    return job.run(resume=resume, force=force, track=track).package
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: the package on disk, and the quantized model in memory for whoever wants to look inside."""
+
+    package: Path
+    quantized: QuantizedModel
+    graph: IntegerGraph
+    windows: Tensor
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that has been checked and may start: everything is loaded, nothing is written."""
+
+    name: str
+    model: Model
+    text: Text
+    windows: Tensor
+    recipe: Recipe
+    methods: Sequence[Method]
+    plan: Plan
+    out: Path
+    work_dir: Path
+    keeps_work: bool
+
+    def run(self, *, resume: bool = False, force: bool = False, track: Track = silent) -> Outcome:
+        """Do the work.
+
+        Raises:
+            UsageError: the work folder holds another or an unfinished run.
+            ResourceError: something cannot be written.
+            LoweringError: the result cannot become an integer graph.
+        """
+        run = Run(self.name, model_sha256(self.model), self.text.sha256, self.recipe)
+        workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
+        quantized = self._quantized(workspace, track)
+        graph = lower(quantized)
+        with new_folder(self.out, force=force, marker=MANIFEST) as folder:
+            write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
+        if not self.keeps_work:
+            workspace.remove()
+        return Outcome(self.out, quantized, graph, self.windows)
+
+    def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
+        prefix = self._prefix(workspace, track)
+        windows = after_prefix(self.windows, prefix, leading_token(self.model.arch))
+        quantized = run_methods(
+            self.model,
+            self.recipe.base_scheme(),
+            self.methods,
+            windows,
+            prefix=prefix,
+            seed=self.recipe.seed,
+            checkpoint=workspace,
+            track=track,
+        )
+        quantized = self._widened(quantized, windows, workspace, track)
+        return replace(quantized, activations=provable_activations(quantized))
+
+    def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
+        """The prefix tokens: given, remembered from before a resume, or searched."""
+        choice = self.recipe.prefix
+        if choice.tokens != "auto":
+            return choice.tokens
+        found = workspace.note("prefix")
+        if found is None:
+            found = find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track)
+            workspace.keep_note("prefix", list(found))
+        return tuple(found)
+
+    def _widened(
+        self, quantized: QuantizedModel, windows: Tensor, workspace: Workspace, track: Track
+    ) -> QuantizedModel:
+        """Give 16 bits to the few inputs of down that need them most."""
+        fraction = self.recipe.sixteen_bit.fraction_of_down
+        points = workspace.note("sixteen_bit")
+        if points is None:
+            points = sorted(choose_sixteen_bit(quantized, windows[:_CHOICE_WINDOWS], fraction=fraction, track=track))
+            workspace.keep_note("sixteen_bit", points)
+        if not points:
+            return quantized
+        return widen_to_sixteen_bit(quantized, windows, frozenset(points), track=track)
+
+    def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
+        """What the manifest says of where the package comes from."""
+        arch = self.model.arch
+        return {
+            "model": {"name": self.name, "sha256": run.model_sha256, "family": arch.family},
+            "scheme": quantized.scheme.name,
+            "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
+            "recipe_sha256": recipe_hash(self.recipe),
+            "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
+            "leading_token": leading_token(arch),
+            "calibration": {"text": self.text.name, "sha256": self.text.sha256},
+            "environment": environment(),
+        }
+
+
+def prepare(
+    model: str | Path,
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    work_dir: str | Path | None = None,
+    force: bool = False,
+    device: str = "cpu",
+    track: Track = silent,
+) -> Job:
+    """Check the request, cheap things first, and load what it names.
+
+    Raises:
+        MobileQuantError: anything that would stop the run later.
+    """
+    out, keeps_work = Path(out), work_dir is not None
+    work = Path(work_dir) if work_dir is not None else out.with_name(f"{out.name}.work")
+    require_free(out, force=force, marker=MANIFEST)
+    methods = _make_methods(recipe)
+    _require_device(device)
+
+    name = _portable_name(model)
+    loaded = resolve(name, track=track).to(device=device)
+    plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
+    resource.require(plan, out=out, work_dir=work)
+    text = load_text(recipe.data.text)
+    windows = calibration_windows(_encode(loaded, text), recipe.data, loaded.arch).to(device)
+    return Job(name, loaded, text, windows, recipe, methods, plan, out, work, keeps_work)
+
+
+def _make_methods(recipe: Recipe) -> list[Method]:
+    return [make(entry.name, entry.options) for entry in recipe.methods]
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the device {device!r} cannot be used: {reason}", "Use --device cpu.") from error
+
+
+def _portable_name(model: str | Path) -> str:
+    """A local model by its full path, so that the package finds it from any folder; other names as they are."""
+    is_local = str(model) not in {builtin.name for builtin in builtins()} and Path(model).exists()
+    return str(Path(model).resolve()) if is_local else str(model)
+
+
+def _encode(model: Model, text: Text) -> list[int]:
+    if model.tokenizer_dir is None:
+        raise UsageError(
+            f"{model.source or 'the model'} has no tokenizer", "Put its tokenizer.json into the model's folder."
+        )
+    return Tokenizer.load(model.tokenizer_dir).encode(text.content)

@@ -1,0 +1,58 @@
+"""What a run will cost, told before it starts, and refused when the machine cannot pay."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from mobilequant.errors import ResourceError
+from mobilequant.pipeline.quantity import size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate: wall time, peak memory of the process, and disk for the work folder and the package."""
+
+    time_s: float
+    memory_bytes: int
+    work_bytes: int
+    package_bytes: int
+
+
+def require(plan: Plan, *, out: Path, work_dir: Path) -> None:
+    """Compare a plan with the free memory and disk of this machine.
+
+    Raises:
+        ResourceError: not enough; gives both numbers and what to change.
+    """
+    free_memory = psutil.virtual_memory().available
+    if plan.memory_bytes > free_memory:
+        raise ResourceError(
+            f"this run needs about {size(plan.memory_bytes)} of memory, and {size(free_memory)} are free",
+            "Close other programs, choose a smaller model, or lower data.window in the recipe.",
+        )
+    if _device(out) == _device(work_dir):
+        _require_disk(work_dir, plan.work_bytes + plan.package_bytes)
+        return
+    _require_disk(out, plan.package_bytes)
+    _require_disk(work_dir, plan.work_bytes)
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(_nearest_existing(folder)).free
+    if needed > free:
+        raise ResourceError(
+            f"this run needs about {size(needed)} of disk at {folder}, and {size(free)} are free",
+            "Free some space, or put --work-dir and --out on another disk.",
+        )
+
+
+def _device(folder: Path) -> int:
+    return _nearest_existing(folder).stat().st_dev
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -1,0 +1,1 @@
+"""Presets: recipes that ship with the package, one YAML file each."""

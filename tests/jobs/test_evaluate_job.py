@@ -1,0 +1,72 @@
+import json
+import shutil
+
+import pytest
+
+from mobilequant.errors import CheckpointError, DataError, PackageError
+from mobilequant.jobs.evaluate import evaluate
+from mobilequant.jobs.quantize import quantize
+
+
+def test_scores_stand_side_by_side(tiny_package, scoring_text):
+    result = evaluate(tiny_package, text=scoring_text, window=32, tokens=310)
+    assert result["float"]["kl"] == 0
+    assert result["float"]["top1"] == 1
+    assert 0 < result["integer"]["kl"] < 0.1
+    assert abs(result["integer"]["ppl"] / result["fake_quant"]["ppl"] - 1) < 0.02
+    assert result["protocol"]["predictions"] == 310
+    assert "float_prefix" not in result
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_the_control_with_prefix_is_scored_too(tiny_checkpoint, tiny_recipe, scoring_text, tmp_path):
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("tokens: auto", "tokens: [256]"))
+    package = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    result = evaluate(package, text=scoring_text, window=32, tokens=62)
+    assert result["float_prefix"]["kl"] > 0
+    assert result["integer"]["ppl"] == pytest.approx(result["float_prefix"]["ppl"], rel=0.05)
+
+
+def test_the_calibration_text_is_refused(tiny_package, calibration_text, tmp_path):
+    with pytest.raises(DataError, match="share a passage"):
+        evaluate(tiny_package, text=calibration_text, window=32, tokens=62)
+    copy = tmp_path / "copy.txt"
+    copy.write_text("before " + calibration_text.read_text()[100:400])
+    with pytest.raises(DataError, match="share a passage"):
+        evaluate(tiny_package, text=copy, window=32, tokens=62)
+
+
+def test_a_copy_of_a_lost_calibration_text_is_refused(tiny_checkpoint, tiny_recipe, calibration_text, tmp_path):
+    moved = tmp_path / "moved.txt"
+    shutil.copyfile(calibration_text, moved)
+    tiny_recipe.write_text(tiny_recipe.read_text().replace(str(calibration_text), str(moved)))
+    package = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    moved.unlink()
+    with pytest.raises(DataError, match="calibrated on"):
+        evaluate(package, text=calibration_text, window=32, tokens=62)
+
+
+def test_another_float_model_is_refused(tiny_package, tiny_checkpoint, scoring_text, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
+    weights = (other / "model.safetensors").read_bytes()
+    (other / "model.safetensors").write_bytes(weights[:-4] + b"\0\0\0\0")
+    with pytest.raises(CheckpointError, match="is not the model"):
+        evaluate(tiny_package, text=scoring_text, window=32, tokens=62, model=other)
+
+
+def test_too_few_tokens_and_no_package(tiny_package, scoring_text, tmp_path):
+    with pytest.raises(DataError, match="do not fill"):
+        evaluate(tiny_package, text=scoring_text, window=32, tokens=30)
+    with pytest.raises(PackageError, match="not a MobileQuant package"):
+        evaluate(tmp_path, text=scoring_text, window=32, tokens=62)
+
+
+def test_a_damaged_simulation_is_refused(tiny_package, scoring_text, tmp_path):
+    package = shutil.copytree(tiny_package, tmp_path / "package")
+    path = package / "simulation.safetensors"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(PackageError, match="cannot be read"):
+        evaluate(package, text=scoring_text, window=32, tokens=62)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from mobilequant.errors import UsageError
+from mobilequant.jobs.generate import generate, most_likely, sampler
+from mobilequant.jobs.inspect import inspect
+
+
+def test_greedy_text_is_repeatable_and_the_same_token_by_token(tiny_package):
+    whole = "".join(generate(tiny_package, "abc", max_new_tokens=12, greedy=True))
+    assert whole == "".join(generate(tiny_package, "abc", max_new_tokens=12, greedy=True, seed=9))
+    shorter = "".join(generate(tiny_package, "abc", max_new_tokens=6, greedy=True)).rstrip("\ufffd")
+    assert whole.startswith(shorter)
+
+
+def test_sampling_follows_its_seed_and_no_global_generator(tiny_package):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one, same, other = (
+        "".join(generate(tiny_package, "abc", max_new_tokens=12, temperature=2.0, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert one == same != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_generation_ends_where_the_context_ends(tiny_package):
+    pieces = list(generate(tiny_package, "a" * 120, max_new_tokens=1000, greedy=True))
+    assert 1 <= len("".join(pieces)) <= 9
+
+
+@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"temperature": 0.0}])
+def test_impossible_options(tiny_package, options):
+    with pytest.raises(UsageError):
+        generate(tiny_package, "abc", **options)
+
+
+def test_an_empty_prompt_is_refused(tiny_package):
+    with pytest.raises(UsageError, match="prompt is empty"):
+        generate(tiny_package, "")
+
+
+def test_picking():
+    assert most_likely(torch.tensor([3, 9, 9, -5], dtype=torch.int16)) == 1
+    draw = sampler(1.0, 0.01, seed=0)
+    assert draw(torch.tensor([0, 100, 0], dtype=torch.int16)) == 1
+
+
+def test_inspect_tells_what_the_issue_asks(tiny_package):
+    found = inspect(tiny_package)
+    assert found["float_ops"] == 0
+    assert set(found["sixteen_bit_inputs"]) <= set(found["sixteen_bit"])
+    assert 8 < found["bits_per_weight"] < 10
+    assert found["ops"]["linear"] == 15
+    stored = sum(found["size_bytes"].values())
+    assert stored == pytest.approx((tiny_package / "weights.safetensors").stat().st_size, rel=0.15)

@@ -1,0 +1,34 @@
+import pytest
+
+from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.plan import block_parameters, measured_flops_per_s, plan_evaluate, plan_quantize
+from mobilequant.models.tiny import CONFIGS, tiny_model
+from mobilequant.pipeline.recipe import load_recipe
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_block_parameters_count_the_matrices_of_every_family(family):
+    model = tiny_model(family)
+    blocks = [name for name in model.linears() if name.startswith("layers.")]
+    assert block_parameters(model.arch) == sum(model.weight(name).numel() for name in blocks)
+
+
+def test_a_plan_grows_with_the_work():
+    arch = tiny_model("llama").arch
+    rtn, gptq = (plan_quantize(arch, load_recipe(name), 1e9) for name in ("w8a8-fast", "w4a8-fast"))
+    assert gptq.time_s > rtn.time_s
+    assert gptq.package_bytes < rtn.package_bytes
+    assert plan_quantize(arch, load_recipe("w8a8-fast"), 2e9).time_s == rtn.time_s / 2
+    assert plan_evaluate(arch, 2000, 1e9) == 2 * plan_evaluate(arch, 1000, 1e9)
+
+
+def test_the_speed_of_this_machine_is_a_speed():
+    assert 1e8 < measured_flops_per_s() < 1e16
+
+
+def test_a_fingerprint_sees_every_bit():
+    model = tiny_model("llama")
+    same = tiny_model("llama")
+    assert model_sha256(model) == model_sha256(same)
+    same.tensors["layers.1.k.weight"][0, 0] *= -1
+    assert model_sha256(model) != model_sha256(same)

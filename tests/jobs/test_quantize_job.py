@@ -1,0 +1,167 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from mobilequant.errors import CheckpointError, DataError, ResourceError, UsageError
+from mobilequant.integer.interpreter import Interpreter
+from mobilequant.integer.package import verify_files
+from mobilequant.jobs import quantize as quantize_module
+from mobilequant.jobs.executor import fake_quant_executor
+from mobilequant.jobs.package import open_package
+from mobilequant.jobs.quantize import prepare, quantize
+from mobilequant.jobs.simulation import load_simulation
+from mobilequant.models.sources.resolver import resolve
+from mobilequant.pipeline import resource
+from mobilequant.pipeline.recipe import Recipe, load_recipe, recipe_hash
+from mobilequant.pipeline.workspace import Workspace
+
+TOKENS = torch.tensor([5, 40, 80, 3, 17, 9, 200, 31])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_package_holds_everything_and_its_hashes_are_right(tiny_checkpoint, tiny_recipe, tmp_path):
+    out = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    verify_files(out)
+    manifest = json.loads((out / "package.json").read_text())
+    assert manifest["recipe_sha256"] == recipe_hash(load_recipe(tiny_recipe))
+    assert load_recipe(out / "recipe.yaml") == load_recipe(tiny_recipe)
+    assert {"README.md", "graph.json", "weights.safetensors", "simulation.safetensors", "tokenizer.json"} <= set(
+        contents(out)
+    )
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_the_same_request_gives_the_same_bytes(tiny_checkpoint, tiny_recipe, tmp_path):
+    one, other = (quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / name) for name in ("one", "other"))
+    assert contents(one) == contents(other)
+
+
+def test_the_integer_model_follows_its_simulation(tiny_checkpoint, tiny_recipe, tmp_path):
+    package = open_package(quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out"))
+    quantized = load_simulation(package.folder, package.graph, resolve(str(tiny_checkpoint)))
+    simulated = fake_quant_executor(quantized, None)(TOKENS)
+    integer = Interpreter(package.graph).logits(TOKENS)
+    assert (simulated - integer).abs().mean() < 0.05 * simulated.std()
+
+
+def test_the_simulation_comes_back_exactly(tiny_checkpoint, tiny_recipe, tmp_path):
+    recipe = load_recipe(tiny_recipe).model_copy(update={"scheme": "static_w4g8_a8_kv8"})
+    outcome = prepare(tiny_checkpoint, recipe, out=tmp_path / "out").run()
+    package = open_package(outcome.package)
+    again = load_simulation(package.folder, package.graph, resolve(str(tiny_checkpoint)))
+    before, after = (fake_quant_executor(quantized, None)(TOKENS) for quantized in (outcome.quantized, again))
+    assert torch.equal(before, after)
+    assert again.scheme == outcome.quantized.scheme
+    assert again.activations == outcome.quantized.activations
+
+
+def test_a_given_prefix_is_in_the_package(tiny_checkpoint, tiny_recipe, tmp_path):
+    fields = load_recipe(tiny_recipe).model_dump()
+    recipe = Recipe.model_validate({**fields, "prefix": {"tokens": [256, 7]}})
+    package = open_package(quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out"))
+    assert package.graph.prefix_tokens == (256, 7)
+    assert package.graph.num_prefix == 2
+
+
+def test_an_interrupted_run_resumes_to_the_same_bytes(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch):
+    straight = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "straight")
+    saved = []
+
+    class Killed(BaseException):
+        pass
+
+    def save_some(self, step, unit, result):
+        if len(saved) == 5:
+            raise Killed
+        saved.append(unit)
+        original(self, step, unit, result)
+
+    original = Workspace.save
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Workspace, "save", save_some)
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(UsageError, match="--resume"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "killed")
+    resumed = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "killed", resume=True)
+    assert contents(resumed) == contents(straight)
+
+
+def test_resume_with_another_recipe_is_refused(tiny_checkpoint, tiny_recipe, tmp_path):
+    request = {"recipe": tiny_recipe, "work_dir": tmp_path / "work"}
+    quantize(tiny_checkpoint, out=tmp_path / "one", **request)
+    with pytest.raises(UsageError, match="seed was 0, now 7"):
+        quantize(tiny_checkpoint, out=tmp_path / "two", seed=7, resume=True, **request)
+
+
+def test_a_dry_run_writes_nothing(tiny_checkpoint, tiny_recipe, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", dry_run=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_package_is_replaced_only_with_force(tiny_checkpoint, tiny_recipe, tmp_path):
+    out = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="already holds a package"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=out)
+    quantize(tiny_checkpoint, recipe=tiny_recipe, out=out, seed=1, force=True)
+    assert json.loads((out / "package.json").read_text())["recipe_sha256"] != recipe_hash(load_recipe(tiny_recipe))
+
+
+def test_too_little_disk_is_told_before_anything_is_written(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(resource.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(ResourceError, match="of disk at"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_a_failure_in_the_last_step_leaves_no_package(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch):
+    def disk_full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(quantize_module, "write_package", disk_full)
+    with pytest.raises(ResourceError, match="No space left"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.work" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "said"),
+    [
+        ({"methods": [{"rnt": {}}]}, UsageError, "unknown method 'rnt'"),
+        ({"methods": [{"smoothquant": {"alhpa": 1}}]}, UsageError, "alhpa"),
+        ({"data": {"text": "sotuu"}}, DataError, "sotuu"),
+    ],
+)
+def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, fields, error, said):
+    recipe = Recipe.model_validate({**load_recipe(tiny_recipe).model_dump(), **fields})
+    with pytest.raises(error, match=said):
+        quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out")
+
+
+def test_too_short_a_text_is_refused(tiny_checkpoint, tiny_recipe, tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    recipe = Recipe.model_validate(
+        {**load_recipe(tiny_recipe).model_dump(), "data": {"text": str(tmp_path / "short.txt")}}
+    )
+    with pytest.raises(DataError, match="too short"):
+        quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out")
+
+
+def test_both_preset_and_recipe_are_refused(tiny_checkpoint, tiny_recipe, tmp_path):
+    with pytest.raises(UsageError, match="both"):
+        quantize(tiny_checkpoint, preset="w8a8-fast", recipe=tiny_recipe, out=tmp_path / "out")
+
+
+def test_unknown_models_and_devices_are_refused(tiny_checkpoint, tiny_recipe, tmp_path):
+    with pytest.raises(CheckpointError, match="smolm2"):
+        quantize("smolm2-135m", recipe=tiny_recipe, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="device"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", device="toaster")
