@@ -46,7 +46,7 @@ def test_every_point_gets_the_format_that_the_graph_expects(family):
     for name, qparams in found.items():
         assert qparams.qtype == scheme.activation_qtype(name)
         if point.role_of(name) == "probs":
-            assert qparams == PROBS
+            assert qparams == PROBS[UINT8]
         elif qparams.qtype == INT16:
             assert qparams.zero_point == 0
         elif name in attention_operands(model.arch):
@@ -117,6 +117,12 @@ def test_cache_ranges_cover_the_constant_prefix(estimator):
             assert 127 * qparams.scale >= stored.abs().max().item() * (1 - 1e-6), name
     held = quantized.simulated_prefix()
     assert torch.allclose(held.values[0], prefix.values[0], atol=quantized.activations["layers.0.v"].scale)
+
+
+def test_sixteen_bit_probabilities_are_fixed_too():
+    model = tiny_model("llama")
+    found = _quantized(model, Scheme(8, sixteen_bit=frozenset({"layers.0.probs"}))).activations
+    assert found["layers.0.probs"] == PROBS[INT16] and found["layers.1.probs"] == PROBS[UINT8]
 
 
 def test_sixteen_bit_product_is_symmetric():

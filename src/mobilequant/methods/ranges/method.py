@@ -17,7 +17,8 @@ from mobilequant.observe.range import RangeStatistic
 from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 
-PROBS = QParams(1 / 256, 0, UINT8)  # a probability of 1.0 saturates to 255/256, as integer softmax does
+# Known before any data. A probability of 1.0 saturates to the last code, as integer softmax does.
+PROBS = {UINT8: QParams(1 / 256, 0, UINT8), INT16: QParams(1 / 32768, 0, INT16)}
 
 
 class RangesConfig(FrozenConfig):
@@ -53,7 +54,7 @@ class Ranges:
         clipped = 0
         for name in point.all_points(unit.arch):
             if point.role_of(name) == "probs":
-                chosen[name] = PROBS
+                chosen[name] = PROBS[scheme.activation_qtype(name)]
                 continue
             statistic = stats[self._need(scheme, name)]
             if isinstance(statistic, Extremes):
