@@ -33,7 +33,10 @@ _ROUNDS = ((0.25, 3), (0.0625, 3), (0.015625, 3))  # (step, steps to either side
 
 @dataclass(frozen=True)
 class RangeStatistic:
-    """All values of one point. ``counts``: (2, cells) int64, side 1 negative; ``keep``: a range never to be clipped."""
+    """All values of one point. ``keep``: a range never to be clipped.
+
+    counts: (2, cells), side 1 negative; whole numbers, or sums of channel importance, then float64.
+    """
 
     low: float
     high: float
@@ -110,11 +113,12 @@ class RangeStatistic:
 
 
 class RangeCollector:
-    """Running histogram, extremes and mean."""
+    """Running histogram, extremes and mean. ``importance`` (C,): how much a value of each channel counts."""
 
-    def __init__(self) -> None:
-        self._low, self._high, self._sum = math.inf, -math.inf, 0.0
-        self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64)
+    def __init__(self, importance: Tensor | None = None) -> None:
+        self._low, self._high, self._sum, self._seen = math.inf, -math.inf, 0.0, 0
+        self._importance = importance
+        self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64 if importance is None else torch.float64)
         self._keep = (0.0, 0.0)
 
     def see(self, value: Tensor) -> None:
@@ -123,7 +127,9 @@ class RangeCollector:
         low, high = flat.aminmax()
         self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
         self._sum += flat.sum(dtype=torch.float64).item()
-        self._counts += torch.bincount(_cell_index(flat), minlength=2 * _CELLS).cpu()
+        self._seen += flat.numel()
+        weights = None if self._importance is None else self._importance.to(flat.device).expand(value.shape).flatten()
+        self._counts += torch.bincount(_cell_index(flat), weights=weights, minlength=2 * _CELLS).cpu()
 
     def see_constant(self, value: Tensor) -> None:
         """Constant entries are read with every token: no estimator may cut them."""
@@ -132,9 +138,8 @@ class RangeCollector:
 
     def result(self) -> RangeStatistic:
         """The distribution so far."""
-        total = int(self._counts.sum())
         counts = self._counts.view(2, _CELLS).clone()
-        return RangeStatistic(self._low, self._high, self._sum / total, counts, self._keep)
+        return RangeStatistic(self._low, self._high, self._sum / max(self._seen, 1), counts, self._keep)
 
 
 def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tuple[float, ...]:

@@ -124,7 +124,7 @@ def _start_tokens(windows: Tensor) -> Tensor:
 @torch.inference_mode()
 def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], prefix: KVPrefix | None) -> tuple[int, ...]:
     """The start tokens that exceed the outlier threshold of the windows at any down_proj input."""
-    observer = Observer(token_needs(model.arch))
+    observer = Observer(model, token_needs(model.arch))
     forward(model, starts[:, None], tap=observer, prefix=prefix)
     loud = torch.zeros(len(starts), dtype=torch.bool)
     for outlier, magnitudes in zip(outliers, observer.results().values(), strict=True):

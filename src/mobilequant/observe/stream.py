@@ -39,7 +39,7 @@ def observe_block(
 ) -> dict[Need, Any]:
     """Statistics of the points of one block, seen behind ``tap``."""
     start = point.at(layer, "")
-    observer = Observer((need for need in needs if need.point.startswith(start)), tap=tap)
+    observer = Observer(model, (need for need in needs if need.point.startswith(start)), tap=tap)
     for hidden in residuals:
         decoder.block(model, layer, hidden, tap=observer, prefix=prefix)
     return observer.results()
@@ -49,7 +49,7 @@ def observe_block(
 def observe_head(model: Model, residuals: Residuals, needs: Iterable[Need], *, tap: Tap) -> dict[Need, Any]:
     """Statistics of the points behind the last block."""
     points = (point.FINAL_NORM, point.LOGITS, point.CAPPED_LOGITS)
-    observer = Observer((need for need in needs if need.point in points), tap=tap)
+    observer = Observer(model, (need for need in needs if need.point in points), tap=tap)
     for hidden in residuals:
         decoder.head(model, hidden, tap=observer)
     return observer.results()

@@ -29,6 +29,9 @@ class RangesConfig(FrozenConfig):
     )
     percentile: float = Field(99.99, gt=50.0, le=100.0, description="Percent of values kept by estimator percentile.")
     power: float = Field(3.0, ge=1.0, le=8.0, description="Exponent of estimator lp; mse is power 2.")
+    weigh_channels: bool = Field(
+        True, description="mse, lp: count each channel's error as the linear that reads it does (its column's norm)."
+    )
     wide_margin: float = Field(1.25, ge=1.0, le=16.0, description="Factor on the extremes of 16-bit activations.")
 
 
@@ -65,7 +68,10 @@ class Ranges:
         return Result(activations=chosen, measures={"points": len(chosen), "clipped_points": clipped})
 
     def _need(self, scheme: Scheme, name: str) -> Need:
-        return Need("minmax" if scheme.activation_qtype(name) == INT16 else "range", name)
+        if scheme.activation_qtype(name) == INT16:
+            return Need("minmax", name)
+        weighted = self.config.weigh_channels and self.config.estimator in ("mse", "lp")
+        return Need("weighted_range" if weighted else "range", name)
 
     def _narrow(self, statistic: RangeStatistic, centred: bool) -> QParams:
         low, high = self._estimate(statistic, centred)
