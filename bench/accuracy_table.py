@@ -23,14 +23,14 @@ PRESETS = ("w8a8-fast", "w4a8-fast", "w4g64a8-fast")
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 
 
-def row(model: str, name: str, work: Path, device: str, tokens: int) -> dict[str, Any]:
+def row(model: str, name: str, folder: Path, device: str, text: str, tokens: int) -> dict[str, Any]:
     """One package and its scores, read back if an earlier run has them."""
-    package, result = work / model / name, work / model / f"{name}.json"
+    package, result = folder / name, folder / f"{name}.json"
     if not result.exists():
         given = {"recipe": HERE / "recipes" / f"{name}.yaml"} if name in BASELINES else {"preset": name}
-        unfinished = work / model / f"{name}.work"
+        unfinished = folder / f"{name}.work"
         quantize(model, **given, out=package, work_dir=unfinished, resume=True, force=True, device=device)
-        scores = evaluate(package, text="wiki_squad", tokens=tokens, device=device)
+        scores = evaluate(package, text=text, tokens=tokens, device=device)
         about = inspect(package)
         scores["package"] = {key: about[key] for key in ("bits_per_weight", "float_ops", "sixteen_bit")}
         result.write_text(json.dumps(scores, indent=1) + "\n")
@@ -59,15 +59,17 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=[*BASELINES, *PRESETS])
     parser.add_argument("--work", type=Path, required=True, help="packages and unfinished work (large)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--text", default="wiki_squad")
     parser.add_argument("--tokens", type=int, default=20_440)
     arguments = parser.parse_args()
     for model in arguments.models:
-        (arguments.work / model).mkdir(parents=True, exist_ok=True)
-        rows = {
-            name: row(model, name, arguments.work, arguments.device, arguments.tokens) for name in arguments.recipes
-        }
-        (HERE / "results" / f"accuracy_{model}.json").write_text(json.dumps(rows, indent=1) + "\n")
-        print(f"\n### {model}\n\n{table(rows)}")
+        folder = arguments.work / Path(model).name
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = {}
+        for name in arguments.recipes:
+            rows[name] = row(model, name, folder, arguments.device, arguments.text, arguments.tokens)
+            print(f"\n### {folder.name}\n\n{table(rows)}", flush=True)
+        (HERE / "results" / f"accuracy_{folder.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
