@@ -29,11 +29,11 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
 
 
 def _refuse_stale(state: QuantizedModel, method: str, result: Result) -> None:
-    names = [name.removesuffix(".weight") for name in result.tensors if name.endswith(".weight")]
+    names = dict.fromkeys(name.rpartition(".")[0] for name in result.tensors)
     stale = [name for name in names if name in state.weights or name in state.activations]
     if stale:
         raise UsageError(
-            f"method {method!r} changes {stale[0]}.weight, whose codes or range an earlier method has already fixed",
+            f"method {method!r} changes {stale[0]}, whose codes or range an earlier method has already fixed",
             f"Put {method!r} before the methods that make ranges and codes.",
         )
 
