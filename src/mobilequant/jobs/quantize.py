@@ -179,7 +179,7 @@ class Job:
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
             "leading_token": leading_token(arch),
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
-            "environment": environment(),
+            "environment": environment().model_dump(),
         }
 
 
