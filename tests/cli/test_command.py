@@ -211,6 +211,11 @@ def test_importing_the_package_and_the_command_line_stays_light():
     assert "torch" not in in_a_new_process(f"import mobilequant.cli.main; {heavy}")
 
 
+def test_public_names_are_functions_whatever_was_imported_before():
+    code = "import mobilequant.evaluate.score, mobilequant as m; print([callable(getattr(m, n)) for n in dir(m)[1:]])"
+    assert in_a_new_process(code) == "[True, True, True, True]\n"
+
+
 def test_the_program_runs_on_its_own():
     code = "import sys; from mobilequant.cli.main import main; sys.exit(main(['--version']))"
     assert in_a_new_process(code).startswith("mobilequant ")
