@@ -41,7 +41,7 @@ def _extremes(model, windows, prefix=None):
 def test_every_point_gets_the_format_that_the_graph_expects(family):
     model = tiny_model(family)
     scheme = Scheme(8, sixteen_bit=frozenset({point.at(1, point.down_input(model.arch))}))
-    found = _quantized(model, scheme).activations
+    found = _quantized(model, scheme, estimator="percentile").activations
     assert set(found) == set(point.all_points(model.arch))
     for name, qparams in found.items():
         assert qparams.qtype == scheme.activation_qtype(name)

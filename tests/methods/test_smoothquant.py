@@ -22,7 +22,7 @@ def _windows(model, count=4, length=10):
 
 
 def _smoothed(model, windows, **options):
-    methods = [make("smoothquant", options), make("ranges", {}), make("rtn", {})]
+    methods = [make("smoothquant", options), make("ranges", {"estimator": "minmax"}), make("rtn", {})]
     return run_methods(model, Scheme(8), methods, windows).model
 
 
@@ -83,10 +83,24 @@ def test_only_the_pairs_asked_for_are_folded():
     assert changed == {f"layers.{layer}.{role}.weight" for layer in range(2) for role in "vo"}
 
 
-def test_needs_cover_every_default_pair_once():
+@pytest.mark.parametrize(("balance", "points"), [("all", ("up", "product")), ("input", ("product",))])
+def test_needs_are_the_divided_activations_that_are_balanced(balance, points):
     arch = tiny_model("llama").arch
-    method = make("smoothquant", {})
-    needs = method.needs(arch, Scheme(8))
-    smoothed = [pair for pair in scale_pairs(arch) if pair.kind != "q_to_k"]
-    assert len(needs) == len(set(needs)) == len(smoothed)
-    assert {need.kind for need in needs} == {"absmax"}
+    needs = make("smoothquant", {"pairs": ("up_to_down",), "balance": balance}).needs(arch, Scheme(8))
+    assert set(needs) == {Need("absmax", point.at(layer, role)) for layer in range(2) for role in points}
+    every = make("smoothquant", {}).needs(arch, Scheme(8))
+    assert len(every) == len(set(every)) >= len(scale_pairs(arch)) - arch.num_layers
+
+
+def test_balancing_all_does_not_make_up_an_outlier_where_the_gate_is_closed():
+    model = tiny_model("llama")
+    gate = model.tensors["layers.1.gate.weight"].clone()
+    gate[7] *= 1e-4  # act and product of this channel are tiny, up is like any other
+    model = model.with_tensors({"layers.1.gate.weight": gate})
+    windows = _windows(model)
+    need = Need("absmax", point.at(1, "up"))
+    spread = {}
+    for balance in ("input", "all"):
+        largest = collect(_smoothed(model, windows, balance=balance), windows, [need])[need]
+        spread[balance] = (largest.max() / largest.median()).item()
+    assert spread["input"] > 10 > 4 > spread["all"]

@@ -49,7 +49,10 @@ def observe_block(
 def observe_head(model: Model, residuals: Residuals, needs: Iterable[Need], *, tap: Tap) -> dict[Need, Any]:
     """Statistics of the points behind the last block."""
     points = (point.FINAL_NORM, point.LOGITS, point.CAPPED_LOGITS)
-    observer = Observer(model, (need for need in needs if need.point in points), tap=tap)
+    wanted = [need for need in needs if need.point in points]
+    if not wanted:
+        return {}  # lm_head is the dearest matrix of a small model
+    observer = Observer(model, wanted, tap=tap)
     for hidden in residuals:
         decoder.head(model, hidden, tap=observer)
     return observer.results()
