@@ -1,8 +1,8 @@
 """MobileQuant: language models on phones, in integers only.
 
-    from mobilequant import quantize, score
-    package = quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
-    print(score(package)["integer"]["ppl"])
+from mobilequant import quantize, score
+package = quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
+print(score(package)["integer"]["ppl"])
 """
 
 from __future__ import annotations
