@@ -1,9 +1,8 @@
 """MobileQuant: language models on phones, in integers only.
 
-    from mobilequant import quantize
-    quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
-
-``evaluate`` is also the name of a room, so that job is ``mobilequant.jobs.evaluate.evaluate``.
+from mobilequant import quantize, score
+package = quantize("smollm2-135m", preset="w8a8-fast", out="smollm2-w8a8")
+print(score(package)["integer"]["ppl"])
 """
 
 from __future__ import annotations
@@ -12,16 +11,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mobilequant.jobs.evaluate import evaluate as score
     from mobilequant.jobs.generate import generate
     from mobilequant.jobs.inspect import inspect
     from mobilequant.jobs.quantize import quantize
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "inspect", "quantize"]
+__all__ = ["__version__", "generate", "inspect", "quantize", "score"]
+
+# Public name → module and function. `evaluate` is already the name of a room, hence `score`.
+_JOBS = {
+    "generate": ("mobilequant.jobs.generate", "generate"),
+    "inspect": ("mobilequant.jobs.inspect", "inspect"),
+    "quantize": ("mobilequant.jobs.quantize", "quantize"),
+    "score": ("mobilequant.jobs.evaluate", "evaluate"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load a job when it is first asked for: importing the package alone stays fast and never imports torch."""
-    if name in __all__:
-        return getattr(import_module(f"mobilequant.jobs.{name}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _JOBS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, function = _JOBS[name]
+    return getattr(import_module(module), function)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not loaded yet."""
+    return __all__

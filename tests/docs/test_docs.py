@@ -1,14 +1,16 @@
 """The documentation is run: commands parse, Python works on a tiny model, recipes load, links lead somewhere."""
 
-import ast
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from mobilequant.cli.main import app
+from mobilequant.data.text import load_text
+from mobilequant.jobs import evaluate as evaluate_module
 from mobilequant.jobs import quantize as quantize_module
 from mobilequant.models.sources.folder import load_folder
 from mobilequant.pipeline.recipe import load_recipe, parse_recipe, recipe_hash
@@ -23,7 +25,10 @@ def blocks(language):
     found = [
         (page, text) for page in PAGES for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind == language
     ]
-    return [pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}") for number, (page, text) in enumerate(found)]
+    return [
+        pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}", marks=[pytest.mark.model] * ("resolve" in text))
+        for number, (page, text) in enumerate(found)
+    ]
 
 
 @pytest.mark.parametrize("text", blocks("console"))
@@ -46,18 +51,18 @@ def test_the_readme_shows_the_real_preset():
 
 
 @pytest.mark.parametrize("text", blocks("python"))
-def test_python_parses(text):
-    ast.parse(text)
-
-
-def test_the_readme_python_runs(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch):
-    """On the tiny model and text in place of the built-in ones."""
-    (code,) = [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text("utf-8")) if kind == "python"]
+def test_python_runs(text, tiny_checkpoint, tiny_recipe, scoring_text, tmp_path, monkeypatch):
+    """On the tiny model and texts in place of the built-in ones."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quantize_module, "resolve", lambda name, **options: load_folder(tiny_checkpoint))
+    for module in (quantize_module, evaluate_module):
+        monkeypatch.setattr(module, "resolve", lambda name, **options: load_folder(tiny_checkpoint))
     monkeypatch.setattr(quantize_module, "choose_recipe", lambda preset, *rest: load_recipe(tiny_recipe))
-    exec(compile(code, "README.md", "exec"), {})
-    assert (tmp_path / "smollm2-w8a8" / "package.json").is_file()
+    texts = {"wiki_squad": load_text(scoring_text)}
+    monkeypatch.setattr(evaluate_module, "load_text", lambda name: texts.get(name) or load_text(name))
+    small = partial(evaluate_module.evaluate, window=32, tokens=62)
+    monkeypatch.setattr(evaluate_module, "evaluate", lambda package, text, **sizes: small(package, text=text))
+    exec(compile(text, "documentation", "exec"), {})
+    assert (tmp_path / "smollm2-w8a8" / "package.json").is_file() == ("quantize(" in text)
 
 
 def test_the_results_markers_are_there_once():

@@ -3,12 +3,11 @@ import json
 import pytest
 import torch
 
-from mobilequant.errors import DataError, ResourceError
-from mobilequant.evaluate.atomic import write_text
-from mobilequant.evaluate.environment import environment
+from mobilequant.errors import DataError
 from mobilequant.evaluate.protocol import protocol
 from mobilequant.evaluate.result import Evaluation, config_hash, read_evaluation, write_evaluation
 from mobilequant.evaluate.sqnr import SqnrRow
+from mobilequant.pipeline.environment import environment
 
 
 def evaluation(**changed) -> Evaluation:
@@ -58,16 +57,3 @@ def test_unknown_keys_are_refused(tmp_path):
 def test_the_hash_ignores_the_order_of_keys_only():
     assert config_hash({"a": 1, "b": [1, 2]}) == config_hash({"b": [1, 2], "a": 1})
     assert config_hash({"a": 1, "b": [1, 2]}) != config_hash({"a": 1, "b": [2, 1]})
-
-
-def test_an_unwritable_place(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError):
-        write_text(tmp_path / "file" / "result.json", "x")
-
-
-def test_the_environment_names_the_machine():
-    found = environment()
-    assert found.threads == torch.get_num_threads()
-    assert found.cpu
-    assert "torch" in found.packages

@@ -19,12 +19,14 @@ def test_ids_are_hashed_as_int32_little_endian():
     assert protocol(torch.tensor(ids), bos=1).ids_sha256 == expected
 
 
-def test_window_count_drops_the_remainder():
-    assert window_count(20_480, 512) == 40
-    assert window_count(20_479, 512) == 39
+@pytest.mark.parametrize(
+    ("predictions", "window", "count"),
+    [(20_440, 512, 40), (20_439, 512, 39), (20_480, 512, 40), (1, 512, 1), (3, 2, 3)],
+)
+def test_predictions_are_rounded_down_to_whole_windows_but_at_least_one(predictions, window, count):
+    assert window_count(predictions, window) == count
 
 
-@pytest.mark.parametrize(("tokens", "window"), [(511, 512), (100, 1)])
-def test_too_little_to_score(tokens, window):
+def test_a_window_that_predicts_nothing():
     with pytest.raises(DataError):
-        window_count(tokens, window)
+        window_count(100, 1)

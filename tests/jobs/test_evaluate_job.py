@@ -57,9 +57,14 @@ def test_another_float_model_is_refused(tiny_package, tiny_checkpoint, scoring_t
         evaluate(tiny_package, text=scoring_text, window=32, tokens=62, model=other)
 
 
-def test_too_few_tokens_and_no_package(tiny_package, scoring_text, tmp_path):
-    with pytest.raises(DataError, match="do not fill"):
-        evaluate(tiny_package, text=scoring_text, window=32, tokens=30)
+def test_at_least_one_window_is_scored(tiny_package, scoring_text):
+    assert evaluate(tiny_package, text=scoring_text, window=32, tokens=1)["protocol"]["predictions"] == 31
+
+
+def test_too_short_a_text_and_no_package(tiny_package, scoring_text, tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    with pytest.raises(DataError, match="too short"):
+        evaluate(tiny_package, text=tmp_path / "short.txt", window=32, tokens=31)
     with pytest.raises(PackageError, match="not a MobileQuant package"):
         evaluate(tmp_path, text=scoring_text, window=32, tokens=62)
 

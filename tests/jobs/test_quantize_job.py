@@ -1,4 +1,5 @@
 import json
+import platform
 import shutil
 
 import pytest
@@ -36,6 +37,19 @@ def test_a_package_holds_everything_and_its_hashes_are_right(tiny_checkpoint, ti
     assert not (tmp_path / "out.work").exists()
 
 
+def test_only_manifest_and_recipe_tell_where_local_files_lie(tiny_package, tiny_checkpoint, calibration_text):
+    model, text = str(tiny_checkpoint), str(calibration_text)
+    places = (model, text, str(tiny_package.parent), platform.node())
+    told = {
+        name: [place for place in places if place.encode() in data] for name, data in contents(tiny_package).items()
+    }
+    assert {name: found for name, found in told.items() if found} == {
+        "package.json": [model, text],
+        "recipe.yaml": [text],
+    }
+    assert tiny_checkpoint.name in (tiny_package / "README.md").read_text()
+
+
 def test_the_same_request_gives_the_same_bytes(tiny_checkpoint, tiny_recipe, tmp_path):
     one, other = (quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / name) for name in ("one", "other"))
     assert contents(one) == contents(other)
@@ -47,6 +61,18 @@ def test_the_integer_model_follows_its_simulation(tiny_checkpoint, tiny_recipe, 
     simulated = fake_quant_executor(quantized, None)(TOKENS)
     integer = Interpreter(package.graph).logits(TOKENS)
     assert (simulated - integer).abs().mean() < 0.05 * simulated.std()
+
+
+@pytest.mark.parametrize("scheme", ["static_w4c_a8_kv8", "static_w4g8_a8_kv8"])
+def test_four_bits_by_gptq_come_through_to_the_integers(tiny_checkpoint, tiny_recipe, tmp_path, scheme):
+    fields = load_recipe(tiny_recipe).model_dump()
+    methods = [{"smoothquant": {}}, {"ranges": {"estimator": "minmax"}}, "gptq"]
+    recipe = Recipe.model_validate({**fields, "scheme": scheme, "methods": methods})
+    package = open_package(quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out"))
+    assert package.graph.constants["layers.0.down.codes"].dtype == "int4"
+    quantized = load_simulation(package.folder, package.graph, resolve(str(tiny_checkpoint)))
+    simulated = fake_quant_executor(quantized, None)(TOKENS)
+    assert (simulated - Interpreter(package.graph).logits(TOKENS)).abs().mean() < 0.05 * simulated.std()
 
 
 def test_the_simulation_comes_back_exactly(tiny_checkpoint, tiny_recipe, tmp_path):

@@ -41,7 +41,7 @@ def test_recipe_and_environment_are_recorded(tmp_path):
     start(tmp_path / "work")
     record = json.loads((tmp_path / "work" / "run.json").read_text())
     assert record["recipe"]["scheme"] == "static_w8c_a8_kv8"
-    assert record["environment"]["torch"]
+    assert record["environment"]["packages"]["torch"]
 
 
 def test_an_unfinished_run_is_not_lost_by_accident(tmp_path):

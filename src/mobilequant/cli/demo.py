@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from mobilequant.cli import log, output
 from mobilequant.cli.option import DeviceOption, LogFormat, LogFormatOption
+from mobilequant.cli.plan import tell_plan
 from mobilequant.cli.progress import tracking
 
 
@@ -35,10 +35,7 @@ def demo(
         from mobilequant.jobs.demo import prepare_demo
 
         job = prepare_demo(out, model=model, resume=resume, force=force, device=device, track=track)
-        if log_format is LogFormat.JSON:
-            log.write_event("plan", **asdict(job.plan))
-        else:
-            output.tell("Plan: " + ", ".join(f"{name} {value}" for name, value in output.plan_facts(job.plan).items()))
+        tell_plan(job.plan, log_format)
         if dry_run:
             return
         findings = job.run(track)

@@ -18,7 +18,9 @@ def evaluate(
         str, typer.Option("--text", metavar="FILE", help="A .txt or .jsonl file, or a built-in text.")
     ] = "wiki_squad",
     window: Annotated[int, typer.Option("--window", min=2, help="Tokens per window; windows do not overlap.")] = 512,
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens of the text to predict.")] = 20_440,
+    tokens: Annotated[
+        int, typer.Option("--tokens", min=1, help="Predictions; rounded down to whole windows, at least one.")
+    ] = 20_440,
     model: Annotated[
         Path | None, typer.Option("--model", help="The float model, when it is no longer where it was quantized from.")
     ] = None,

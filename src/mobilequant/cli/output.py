@@ -7,12 +7,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mobilequant.pipeline.quantity import duration, size
-
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mobilequant.pipeline.resource import Plan
     from mobilequant.report.schema import Score
 
 _WIDTH_IN_FILES = 120
@@ -66,13 +63,3 @@ def _console() -> Console:
 def tell(message: str) -> None:
     """A line for people on standard error, which leaves standard output to results."""
     sys.stderr.write(message + "\n")
-
-
-def plan_facts(plan: Plan) -> dict[str, str]:
-    """A plan for people."""
-    return {
-        "time": f"about {duration(plan.time_s)}",
-        "peak memory": f"about {size(plan.memory_bytes)}",
-        "disk, while it runs": size(plan.work_bytes),
-        "disk, package": size(plan.package_bytes),
-    }

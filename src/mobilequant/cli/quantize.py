@@ -10,6 +10,7 @@ import typer
 
 from mobilequant.cli import log, output
 from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, SeedOption
+from mobilequant.cli.plan import tell_plan
 from mobilequant.cli.progress import tracking
 
 
@@ -59,10 +60,7 @@ def quantize(
         from mobilequant.jobs.quantize import prepare
 
         job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=device, track=track)
-        if log_format is LogFormat.JSON:
-            log.write_event("plan", **asdict(job.plan))
-        else:
-            output.tell("Plan: " + ", ".join(f"{name} {value}" for name, value in output.plan_facts(job.plan).items()))
+        tell_plan(job.plan, log_format)
         package = None if dry_run else job.run(resume=resume, force=force, track=track).package
     facts = {"model": job.name, "scheme": chosen.scheme, "recipe_sha256": recipe_hash(chosen)}
     if output_format is Format.JSON:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mobilequant.errors import ResourceError
+from mobilequant.pipeline.atomic_file import sync_files, sync_folder
+from mobilequant.pipeline.quantity import size
 
 VARIABLE = "MOBILEQUANT_CACHE"
 
@@ -59,13 +61,9 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise ResourceError(
-            f"Not enough disk space in {folder}: {_megabytes(needed_bytes)} needed, {_megabytes(free_bytes)} free.",
+            f"Not enough disk space in {folder}: {size(needed_bytes)} needed, {size(free_bytes)} free.",
             f"Free some space, or set {VARIABLE} to a folder on a larger disk.",
         )
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.0f} MB"
 
 
 @contextmanager
@@ -74,8 +72,9 @@ def publish_file(target: Path) -> Iterator[Path]:
     with _scratch_beside(target) as scratch:
         temporary = scratch / target.name
         yield temporary
-        _sync(temporary)
+        sync_files(scratch)
         temporary.replace(target)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -88,11 +87,10 @@ def publish_folder(target: Path) -> Iterator[Path]:
         temporary = scratch / target.name
         temporary.mkdir()
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        sync_files(temporary)
         if not target.exists():
             temporary.rename(target)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -105,8 +103,3 @@ def _scratch_beside(target: Path) -> Iterator[Path]:
         raise _unwritable(target.parent, error) from error
     with scratch as path:
         yield Path(path)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())

@@ -56,17 +56,12 @@ def ids_sha256(ids: Tensor) -> str:
     return hashlib.sha256(ids.to("cpu", torch.int32).contiguous().numpy().astype("<i4").tobytes()).hexdigest()
 
 
-def window_count(tokens: int, window: int) -> int:
-    """How many whole windows ``tokens`` tokens fill; the remainder is not read.
+def window_count(predictions: int, window: int) -> int:
+    """How many windows make that many predictions, ``window − 1`` each: rounded down, but at least one.
 
     Raises:
-        DataError: not even one window, or a window too short to predict anything.
+        DataError: a window too short to predict anything.
     """
     if window < 2:
         raise DataError(f"a window of {window} tokens predicts nothing", "Use a window of at least 2 tokens.")
-    if tokens < window:
-        raise DataError(
-            f"{tokens} tokens do not fill one window of {window} tokens",
-            "Score more tokens or use a shorter window.",
-        )
-    return tokens // window
+    return max(1, predictions // (window - 1))

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from mobilequant.errors import DataError
-from mobilequant.evaluate.atomic import write_text
-from mobilequant.evaluate.environment import Environment
 from mobilequant.evaluate.protocol import Protocol
 from mobilequant.evaluate.sqnr import SqnrRow
+from mobilequant.pipeline.atomic_file import write_text
+from mobilequant.pipeline.environment import Environment
 
 
 class Evaluation(BaseModel):

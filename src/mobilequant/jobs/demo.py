@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from mobilequant.errors import UsageError
-from mobilequant.evaluate.environment import Environment
 from mobilequant.evaluate.protocol import Protocol
 from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.calibration import after_prefix, leading_token
@@ -35,6 +34,7 @@ from mobilequant.jobs.report import model_info, range_series, score_lines, sqnr_
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.pipeline.atomic_file import write_atomically
+from mobilequant.pipeline.environment import Environment
 from mobilequant.pipeline.output_folder import require_free
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.recipe import load_recipe

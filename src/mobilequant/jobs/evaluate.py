@@ -9,8 +9,7 @@ from typing import Any
 from mobilequant.data.text import Text, load_text
 from mobilequant.data.window import refuse_overlap, windows
 from mobilequant.errors import CheckpointError, DataError
-from mobilequant.evaluate.environment import environment
-from mobilequant.evaluate.protocol import Protocol, protocol
+from mobilequant.evaluate.protocol import Protocol, protocol, window_count
 from mobilequant.evaluate.result import Evaluation, config_hash
 from mobilequant.evaluate.score import score
 from mobilequant.integer.interpreter import Interpreter
@@ -21,6 +20,7 @@ from mobilequant.jobs.simulation import load_simulation
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
+from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.progress import Track, silent
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def evaluate(
     Args:
         package: the folder that ``quantize`` made.
         text: a built-in text, a .txt or .jsonl file, or hub:<data set>.
-        tokens: how many tokens to predict, ``window − 1`` in each window; what fills no whole window is left out.
+        tokens: how many predictions, ``window − 1`` in each window; rounded down to whole windows, at least one.
         model: the float model, when it is no longer where the package remembers it.
 
     Returns:
@@ -54,13 +54,8 @@ def evaluate(
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
     """
-
     opened = open_package(Path(package))
-    count = tokens // (window - 1)
-    if count < 1:
-        raise DataError(
-            f"{tokens} predictions do not fill a window of {window} tokens", "Use more, or a shorter window."
-        )
+    count = window_count(tokens, window)
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     source = float_model(opened, model, track).to(device=device)
@@ -94,7 +89,6 @@ def float_model(package: Package, model: str | Path | None, track: Track) -> Mod
     Raises:
         CheckpointError: it is gone, or it is another model.
     """
-
     name = str(model) if model is not None else str(package.fact("model", "name"))
     loaded = resolve(name, track=track)
     if model_sha256(loaded) != package.fact("model", "sha256"):
@@ -111,7 +105,6 @@ def refuse_calibration_text(package: Package, scoring: Text) -> None:
     Raises:
         DataError: the texts overlap.
     """
-
     name, sha256 = package.fact("calibration", "text"), package.fact("calibration", "sha256")
     try:
         calibration = load_text(name)

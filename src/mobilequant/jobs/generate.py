@@ -35,7 +35,6 @@ def generate(
         PackageError: the package is missing or damaged.
         UsageError: the prompt is empty or longer than the context, or an option is out of range.
     """
-
     if max_new_tokens < 1 or temperature <= 0:
         raise UsageError("nothing can be generated", "Use --max-new-tokens of 1 or more and a temperature above 0.")
     opened = open_package(Path(package))
@@ -62,7 +61,6 @@ def prompt_tokens(package: Package, tokenizer: Tokenizer, prompt: str) -> list[i
 
 def new_tokens(interpreter: Interpreter, prompt: list[int], pick: Picker) -> Iterator[int]:
     """Token after token; each step feeds only the last one, since the state holds the rest."""
-
     state, feed = interpreter.state(), prompt
     while state.position + len(feed) <= interpreter.graph.context:
         logits = interpreter.run(torch.tensor(feed), state)

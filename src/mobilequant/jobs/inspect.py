@@ -21,7 +21,6 @@ def inspect(package: str | Path) -> dict[str, Any]:
     Raises:
         PackageError: the package is missing or damaged.
     """
-
     opened = open_package(Path(package))
     graph = opened.graph
     return {

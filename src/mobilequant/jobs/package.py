@@ -77,10 +77,15 @@ def write_package(
 def _card(graph: IntegerGraph, about: Mapping[str, Any]) -> Result:
     """What the model card says before anything has been scored."""
     return Result(
-        model=ModelInfo(name=about["model"]["name"], family=about["model"]["family"]),
+        model=ModelInfo(name=_title(about["model"]["name"]), family=about["model"]["family"]),
         schemes=(scheme_info(graph, about["scheme"]),),
         hashes={"model": about["model"]["sha256"], "recipe": about["recipe_sha256"]},
     )
+
+
+def _title(model: str) -> str:
+    """The name to publish: of a local model its last part only, since its path tells about somebody's machine."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

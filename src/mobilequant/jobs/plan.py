@@ -14,6 +14,8 @@ from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.group_scale import check_group_size
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
 _PASSES = {"gptq": 3.0, "rtn": 0.0}
@@ -36,6 +38,18 @@ def matrix_sizes(arch: Architecture) -> dict[str, tuple[int, int]]:
 def block_parameters(arch: Architecture) -> int:
     """Weights of all blocks together."""
     return arch.num_layers * sum(rows * columns for rows, columns in matrix_sizes(arch).values())
+
+
+def require_group_size(arch: Architecture, scheme: Scheme) -> None:
+    """Refuse groups that do not divide a matrix, before any work.
+
+    Raises:
+        UsageError: names the matrix and the nearest group sizes that do.
+    """
+    if scheme.group_size is None:
+        return
+    for role, (_, columns) in matrix_sizes(arch).items():
+        check_group_size(point.at(0, role), columns, scheme.group_size)
 
 
 def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:

@@ -23,7 +23,7 @@ from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import write_package
-from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
+from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
@@ -179,7 +179,7 @@ class Job:
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
             "leading_token": leading_token(arch),
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
-            "environment": environment(),
+            "environment": environment().model_dump(),
         }
 
 
@@ -206,6 +206,7 @@ def prepare(
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
+    require_group_size(loaded.arch, recipe.base_scheme())
     plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mobilequant.errors import ResourceError, UsageError
-from mobilequant.pipeline.atomic_file import sync_folder
+from mobilequant.pipeline.atomic_file import sync_files, sync_folder
 
 
 def require_free(out: Path, *, force: bool, marker: str) -> None:
@@ -44,7 +43,7 @@ def new_folder(out: Path, *, force: bool, marker: str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        _sync_tree(partial)
+        sync_files(partial)
         _exchange(partial, out, replaced)
         sync_folder(out.parent)
     except OSError as error:
@@ -85,10 +84,3 @@ def _require_writable(out: Path) -> None:
 def _sibling(out: Path, role: str) -> Path:
     out = out.absolute()
     return out.with_name(f".{out.name}.{role}")
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

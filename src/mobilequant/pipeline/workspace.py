@@ -129,7 +129,7 @@ def open_workspace(folder: Path, run: Run, *, resume: bool, force: bool) -> Work
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({**run.as_json(), "environment": environment()}, indent=2)
+        content = json.dumps({**run.as_json(), "environment": environment().model_dump()}, indent=2)
         write_atomically(folder / _RUN_FILE, content.encode())
     except OSError as error:
         raise ResourceError(f"cannot write to {folder}: {error.strerror}", "Choose another --work-dir.") from error
@@ -155,8 +155,8 @@ def _require_same(folder: Path, run: Run) -> None:
             f"the run in {folder} is a different one: {'; '.join(different)}",
             "Repeat the command that started it, choose another --work-dir, or start again with --force.",
         )
-    if saved.get("environment") != environment():
-        logger.warning("the run in %s was started with other package versions; its bytes may differ", folder)
+    if saved.get("environment") != environment().model_dump():
+        logger.warning("the run in %s was started in another environment; its bytes may differ", folder)
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mobilequant.evaluate.atomic import write_text
 from mobilequant.evaluate.sqnr import SqnrRow
+from mobilequant.pipeline.atomic_file import write_text
 from mobilequant.report import wording
 from mobilequant.report.plot.noise import heat_map, residual_plot
 from mobilequant.report.plot.ranges import loses_bulk, range_plot

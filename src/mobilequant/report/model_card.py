@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mobilequant.evaluate.atomic import write_text
+from mobilequant.pipeline.atomic_file import write_text
 from mobilequant.report import wording
 from mobilequant.report.points import by_role
 from mobilequant.report.schema import ModelInfo, Result, SchemeInfo, Score, as_result, float_reference, loss_percent

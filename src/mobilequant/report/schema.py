@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mobilequant.errors import DataError
-from mobilequant.evaluate.environment import Environment
 from mobilequant.evaluate.protocol import Protocol
 from mobilequant.evaluate.sqnr import SqnrRow
+from mobilequant.pipeline.environment import Environment
 
 Kind = Literal["float", "fake_quant", "integer"]
 Share = Annotated[float, Field(ge=0, le=1)]
