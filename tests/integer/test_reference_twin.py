@@ -1,4 +1,4 @@
-"""A second interpreter, written from docs/integer-semantics.md alone in unbounded Python integers, gives the same codes.
+"""A second interpreter, written from docs/integer-semantics.md alone in unbounded integers, gives the same codes.
 
 Arrays have dtype=object: their elements are Python integers, so nothing here can overflow or round.
 """

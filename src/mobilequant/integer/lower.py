@@ -72,8 +72,8 @@ def provable_activations(quantized: QuantizedModel) -> dict[str, QParams]:
         weight = quantized.weights[linear]
         multiplier = None if weight.group_multiplier is None else weight.group_multiplier.numpy()
         q, bias = activations[source], quantized.model.bias(linear)
-        bias_per_code = None if bias is None else (bias.double() / weight.scale.double()).numpy() / (q.scale * q.qtype.qmax)
-        widest = widest_symmetric_code(weight.codes.numpy(), multiplier, bias_per_code)
+        per_code = None if bias is None else (bias.double() / weight.scale.double()).numpy() / (q.scale * q.qtype.qmax)
+        widest = widest_symmetric_code(weight.codes.numpy(), multiplier, per_code)
         if widest < q.qtype.qmax:
             narrow = replace(INT16, qmin=-widest, qmax=widest)
             activations[source] = QParams(q.scale * q.qtype.qmax / widest, 0, narrow)
