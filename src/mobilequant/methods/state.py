@@ -56,7 +56,7 @@ def check_complete(state: QuantizedModel) -> None:
     Raises:
         UsageError: names what is missing and which method gives it.
     """
-    codes = [name for name in (point.EMBED, *state.model.linears()) if name not in state.weights]
+    codes = [name for name in (*state.model.tables(), *state.model.linears()) if name not in state.weights]
     if codes:
         raise UsageError(f"no integer codes for {_listed(codes)}", "End the recipe with the method rtn or gptq.")
     ranges = [name for name in point.all_points(state.model.arch) if name not in state.activations]
