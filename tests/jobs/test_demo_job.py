@@ -37,7 +37,8 @@ def test_the_demo_leaves_packages_scores_and_a_report(small, tiny_checkpoint, tm
     page = (out / "report.html").read_text()
     assert "static_w4c_a8_kv8" in page
     assert "as loaded" in page
-    assert len(findings.steps) == 8
+    assert len(findings.steps) == 9
+    assert "RTN, min-max" in page
     assert findings.evaluations["w4a8-fast"]["integer"]["kl"] > findings.evaluations["w8a8-fast"]["integer"]["kl"]
 
 

@@ -21,18 +21,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from mobilequant.data.text import load_text
+from mobilequant.data.window import windows
 from mobilequant.errors import UsageError
-from mobilequant.evaluate.protocol import Protocol
+from mobilequant.evaluate.protocol import Protocol, window_count
 from mobilequant.integer.package import MANIFEST
+from mobilequant.jobs.baseline import score_rounding
 from mobilequant.jobs.calibration import after_prefix, leading_token
-from mobilequant.jobs.evaluate import evaluate
+from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
 from mobilequant.jobs.plan import measured_flops_per_s, plan_evaluate, plan_quantize
 from mobilequant.jobs.quantize import Outcome, prepare
-from mobilequant.jobs.report import model_info, range_series, score_lines, sqnr_table, token_series, worst_layer
+from mobilequant.jobs.report import (
+    baseline_lines,
+    model_info,
+    range_series,
+    score_lines,
+    sqnr_table,
+    token_series,
+    worst_layer,
+)
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
+from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.environment import Environment
 from mobilequant.pipeline.output_folder import require_free
@@ -56,6 +70,7 @@ class Findings:
 
     schemes: list[SchemeInfo] = field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
     ranges: list[RangeSeries] = field(default_factory=list)
     tokens: list[TokenSeries] = field(default_factory=list)
     sqnr: list[SqnrTable] = field(default_factory=list)
@@ -97,6 +112,8 @@ class Demo:
                 findings.evaluations[preset] = self._evaluate(preset, track)
             with findings.timed(f"generate with {preset}"):
                 findings.samples.append(self._sample(preset))
+        with findings.timed("score rounding to nearest"):
+            findings.baseline = self._baseline(outcome.windows, track)
         write_report(self.report, self._result(findings))
         shutil.rmtree(self.out / "work")
         return findings
@@ -122,17 +139,17 @@ class Demo:
     def _look(self, preset: str, outcome: Outcome, findings: Findings) -> None:
         quantized = outcome.quantized
         findings.schemes.append(scheme_info(outcome.graph, quantized.scheme.name, preset))
-        windows = outcome.windows[:_PICTURE_WINDOWS, :_PICTURE_TOKENS]
+        shown = outcome.windows[:_PICTURE_WINDOWS, :_PICTURE_TOKENS]
         tokens = quantized.prefix.tokens if quantized.prefix else ()
-        behind = after_prefix(windows, tokens, leading_token(self.model.arch))
+        behind = after_prefix(shown, tokens, leading_token(self.model.arch))
         if not findings.ranges:
-            before = range_series("as loaded", self.model, windows, None, {})
+            before = range_series("as loaded", self.model, shown, None, {})
             after = range_series(
                 "with prefix and smoothing", quantized.model, behind, quantized.prefix, quantized.activations
             )
             layer = worst_layer(before)
             findings.ranges += [before, after]
-            findings.tokens.append(token_series("as loaded", self.model, windows, layer, None))
+            findings.tokens.append(token_series("as loaded", self.model, shown, layer, None))
             findings.tokens.append(
                 token_series("with prefix and smoothing", quantized.model, behind, layer, quantized.prefix)
             )
@@ -150,6 +167,15 @@ class Demo:
         write_atomically(path, json.dumps(result, indent=1).encode())
         return result
 
+    def _baseline(self, calibration: Tensor, track: Track) -> dict[str, dict[str, Any]]:
+        """What rounding to nearest alone gives in both schemes, on the tokens on which the packages are scored."""
+        assert self.model.tokenizer_dir is not None, "prepare has tokenized with it"
+        ids = Tokenizer.load(self.model.tokenizer_dir).encode(load_text(DEFAULT_TEXT).content)
+        scoring = windows(ids, window=_WINDOW, count=window_count(_SCORED_TOKENS, _WINDOW), seed=None).to(self.device)
+        schemes = [load_recipe(preset).base_scheme() for preset in PRESETS]
+        model = self.model.to(device=self.device)
+        return score_rounding(model, schemes, calibration, scoring, leading_token(model.arch), track)
+
     def _sample(self, preset: str) -> Sample:
         pieces = generate(self.out / preset, PROMPT, max_new_tokens=_NEW_TOKENS, greedy=True, device=self.device)
         return Sample(label=f"{preset}, integer", prompt=PROMPT, text="".join(pieces))
@@ -160,7 +186,7 @@ class Demo:
             title=f"{self.name}, integers only",
             model=model_info(self.name, self.model.arch, sum(t.numel() for t in _distinct(self.model))),
             schemes=tuple(findings.schemes),
-            scores=tuple(score_lines(findings.evaluations)),
+            scores=(*score_lines(findings.evaluations), *baseline_lines(findings.baseline)),
             protocol=Protocol(**first["protocol"]),
             ranges=tuple(findings.ranges),
             token_outliers=tuple(findings.tokens),

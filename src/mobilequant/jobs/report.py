@@ -42,6 +42,13 @@ def model_info(name: str, arch: Architecture, parameters: int) -> ModelInfo:
     )
 
 
+def baseline_lines(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[Score]:
+    """The lines of what the recipes have to beat, from scores by scheme name."""
+    for scheme, values in scores.items():
+        if scheme != "float":
+            yield _score("RTN, min-max", "fake_quant", scheme, values)
+
+
 def score_lines(evaluations: Mapping[str, Mapping[str, Any]]) -> Iterator[Score]:
     """The lines of the score table from evaluations by preset name; the float references come once."""
     for number, result in enumerate(evaluations.values()):

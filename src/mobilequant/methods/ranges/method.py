@@ -60,7 +60,7 @@ class Ranges:
                 chosen[name] = PROBS[scheme.activation_qtype(name)]
                 continue
             statistic = stats[self._need(scheme, name)]
-            if isinstance(statistic, Extremes):
+            if scheme.activation_qtype(name) == INT16:
                 chosen[name] = wide_qparams(_with_table(statistic, name, unit), self.config.wide_margin)
             else:
                 chosen[name] = self._narrow(statistic, name in centred)
@@ -68,18 +68,18 @@ class Ranges:
         return Result(activations=chosen, measures={"points": len(chosen), "clipped_points": clipped})
 
     def _need(self, scheme: Scheme, name: str) -> Need:
-        if scheme.activation_qtype(name) == INT16:
+        if scheme.activation_qtype(name) == INT16 or self.config.estimator == "minmax":
             return Need("minmax", name)
         weighted = self.config.weigh_channels and self.config.estimator in ("mse", "lp")
         return Need("weighted_range" if weighted else "range", name)
 
-    def _narrow(self, statistic: RangeStatistic, centred: bool) -> QParams:
+    def _narrow(self, statistic: RangeStatistic | Extremes, centred: bool) -> QParams:
         low, high = self._estimate(statistic, centred)
         return symmetric(max(-low, high), UINT8) if centred else asymmetric(low, high, UINT8)
 
-    def _estimate(self, statistic: RangeStatistic, centred: bool) -> tuple[float, float]:
-        if self.config.estimator == "minmax":
-            return statistic.minmax()
+    def _estimate(self, statistic: RangeStatistic | Extremes, centred: bool) -> tuple[float, float]:
+        if isinstance(statistic, Extremes):
+            return statistic.low, statistic.high
         if self.config.estimator == "percentile":
             return statistic.percentile(self.config.percentile)
         power = 2.0 if self.config.estimator == "mse" else self.config.power
@@ -114,7 +114,7 @@ def _with_table(extremes: Extremes, name: str, unit: Unit) -> Extremes:
     return Extremes(min(extremes.low, -bound), max(extremes.high, bound))
 
 
-def _clips(qparams: QParams, statistic: RangeStatistic) -> bool:
+def _clips(qparams: QParams, statistic: RangeStatistic | Extremes) -> bool:
     """Whether a value that calibration saw lies more than half a step outside the codes."""
     low, high = ((code - qparams.zero_point) * qparams.scale for code in (qparams.qtype.qmin, qparams.qtype.qmax))
     slack = 0.5 * qparams.scale
