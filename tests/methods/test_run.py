@@ -65,7 +65,7 @@ def _assert_equal(first, second):
 def test_recipe_leaves_a_complete_model(family, last):
     model = tiny_model(family)
     quantized = _run(model, ("smoothquant", "ranges", last))
-    assert set(quantized.weights) == {"embed", *model.linears()}
+    assert set(quantized.weights) == {*model.tables(), *model.linears()}
     assert set(quantized.activations) == set(point.all_points(model.arch))
     for name, weight in quantized.weights.items():
         assert weight.qtype == Scheme(4).weight_qtype(name)

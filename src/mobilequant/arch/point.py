@@ -90,6 +90,11 @@ def all_linears(arch: Architecture) -> Iterator[str]:
     yield LM_HEAD
 
 
+def tables(arch: Architecture) -> list[str]:
+    """Every matrix whose rows are looked up: the embedding and, where learned, the positions."""
+    return [EMBED, POSITIONS] if arch.learned_positions else [EMBED]
+
+
 def query_point(arch: Architecture, layer: int) -> str:
     """The point that holds the queries as attention reads them."""
     return at(layer, _attention_operand(arch, layer, "q"))

@@ -44,11 +44,19 @@ def check_accumulator(
     return bound
 
 
-def widest_symmetric_code(codes: np.ndarray, group_multiplier: np.ndarray | None, bias: np.ndarray | None) -> int:
-    """The largest |code| that a symmetric 16-bit input may take without leaving int32 (32767 for most layers)."""
-    weights = effective_weights(codes, group_multiplier)
-    room = INT32_MAX - (0 if bias is None else np.abs(bias.astype(np.int64)))
-    return int(min(32767, (room // np.maximum(np.abs(weights).sum(1), 1)).min()))
+def widest_symmetric_code(
+    codes: np.ndarray, group_multiplier: np.ndarray | None, bias_per_code: np.ndarray | None
+) -> int:
+    """The largest |code| that a symmetric 16-bit input may take without leaving int32 (32767 for most layers).
+
+    The range of the input stays, so with n codes a bias (O,) takes n · ``bias_per_code`` accumulator steps: it counts
+    like one more weight.
+    """
+    row = np.abs(effective_weights(codes, group_multiplier)).sum(1).astype(np.float64)
+    if bias_per_code is None:
+        return int(min(32767, INT32_MAX // max(row.max(), 1)))
+    # One step is left for the rounding of the bias.
+    return int(min(32767, (INT32_MAX - 1) // max((row + np.abs(bias_per_code)).max(), 1)))
 
 
 def effective_weights(codes: np.ndarray, group_multiplier: np.ndarray | None) -> np.ndarray:

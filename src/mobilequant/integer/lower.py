@@ -71,8 +71,9 @@ def provable_activations(quantized: QuantizedModel) -> dict[str, QParams]:
             continue
         weight = quantized.weights[linear]
         multiplier = None if weight.group_multiplier is None else weight.group_multiplier.numpy()
-        widest = widest_symmetric_code(weight.codes.numpy(), multiplier, None)
-        q = activations[source]
+        q, bias = activations[source], quantized.model.bias(linear)
+        per_code = None if bias is None else (bias.double() / weight.scale.double()).numpy() / (q.scale * q.qtype.qmax)
+        widest = widest_symmetric_code(weight.codes.numpy(), multiplier, per_code)
         if widest < q.qtype.qmax:
             narrow = replace(INT16, qmin=-widest, qmax=widest)
             activations[source] = QParams(q.scale * q.qtype.qmax / widest, 0, narrow)

@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from mobilequant.errors import UsageError
+from mobilequant.methods.center.method import Center
 from mobilequant.methods.gptq.method import Gptq
 from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rtn.method import Rtn
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
-METHODS: Mapping[str, type[Any]] = {method.name: method for method in (SmoothQuant, Ranges, Rtn, Gptq)}
+METHODS: Mapping[str, type[Any]] = {method.name: method for method in (Center, SmoothQuant, Ranges, Rtn, Gptq)}
 
 
 def names() -> tuple[str, ...]:

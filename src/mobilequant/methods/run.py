@@ -119,7 +119,7 @@ def _run_streamed(step: _Step, state: QuantizedModel, windows: Tensor, track: Tr
     state = step.solve(units.entry_units(kind, arch), saved, state, {})
     tap, prefix = state.tap(), cached_prefix(state)
     start = len(prefix) if prefix else 0
-    residuals = stream.enter(with_codes(state, [point.EMBED]), windows, tap=tap, start=start)
+    residuals = stream.enter(with_codes(state, point.tables(arch)), windows, tap=tap, start=start)
     for layer in track(range(arch.num_layers), step.method.name, arch.num_layers):
         names, stats = units.block_units(kind, arch, layer), {}
         if any(name not in saved for name in names):

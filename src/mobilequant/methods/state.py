@@ -29,11 +29,11 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
 
 
 def _refuse_stale(state: QuantizedModel, method: str, result: Result) -> None:
-    names = [name.removesuffix(".weight") for name in result.tensors if name.endswith(".weight")]
+    names = dict.fromkeys(name.rpartition(".")[0] for name in result.tensors)
     stale = [name for name in names if name in state.weights or name in state.activations]
     if stale:
         raise UsageError(
-            f"method {method!r} changes {stale[0]}.weight, whose codes or range an earlier method has already fixed",
+            f"method {method!r} changes {stale[0]}, whose codes or range an earlier method has already fixed",
             f"Put {method!r} before the methods that make ranges and codes.",
         )
 
@@ -56,7 +56,7 @@ def check_complete(state: QuantizedModel) -> None:
     Raises:
         UsageError: names what is missing and which method gives it.
     """
-    codes = [name for name in (point.EMBED, *state.model.linears()) if name not in state.weights]
+    codes = [name for name in (*state.model.tables(), *state.model.linears()) if name not in state.weights]
     if codes:
         raise UsageError(f"no integer codes for {_listed(codes)}", "End the recipe with the method rtn or gptq.")
     ranges = [name for name in point.all_points(state.model.arch) if name not in state.activations]

@@ -15,7 +15,7 @@ HEAD, MODEL = "head", "model"
 
 def entry_units(kind: UnitKind, arch: Architecture) -> list[str]:
     """Units in front of the first block."""
-    return [point.EMBED] if kind == "linear" else []
+    return point.tables(arch) if kind == "linear" else []
 
 
 def block_units(kind: UnitKind, arch: Architecture, layer: int) -> list[str]:

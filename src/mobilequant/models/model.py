@@ -68,4 +68,4 @@ class Model:
 
     def tables(self) -> list[str]:
         """Names of all matrices whose rows are looked up: the embedding and, where learned, the positions."""
-        return [point.EMBED, point.POSITIONS] if self.arch.learned_positions else [point.EMBED]
+        return point.tables(self.arch)

@@ -16,6 +16,7 @@ from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
 from mobilequant.observe.collector import Collector
 from mobilequant.observe.hessian import HessianCollector
 from mobilequant.observe.importance import channel_importance
+from mobilequant.observe.mean import MeanCollector
 from mobilequant.observe.minmax import MinMaxCollector
 from mobilequant.observe.range import RangeCollector
 from mobilequant.pipeline.method import Need, StatisticKind
@@ -25,6 +26,7 @@ _COLLECTORS: dict[StatisticKind, Callable[[], Collector]] = {
     "range": RangeCollector,
     "minmax": MinMaxCollector,
     "absmax": AbsMaxCollector,
+    "mean": MeanCollector,
     "token_absmax": TokenAbsMaxCollector,
     "hessian": HessianCollector,
 }

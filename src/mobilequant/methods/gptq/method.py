@@ -63,7 +63,7 @@ class Gptq:
     def _solves(self, arch: Architecture, name: str) -> bool:
         if name == point.LM_HEAD:
             return self.config.lm_head and not arch.tied_head
-        return name != point.EMBED
+        return name not in point.tables(arch)
 
 
 def _hessian(arch: Architecture, linear: str) -> Need:

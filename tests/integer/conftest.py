@@ -1,0 +1,52 @@
+"""Tiny models of every family, quantized by the real methods, for those who lower, run and store them."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.methods.registry import make
+from mobilequant.methods.run import run_methods
+from mobilequant.models.tiny import tiny_model
+from mobilequant.pipeline.scheme import parse_scheme
+from mobilequant.solvers.sensitivity import down_inputs, widen_to_sixteen_bit
+
+# What no family of models.tiny shows: config entries and architecture entries that differ from the family's.
+VARIANTS = {
+    "one norm for both branches": ("gpt_neox", {}, {"shared_block_norm": True}),
+    "one key head, gated relu": ("llama", {"num_key_value_heads": 1}, {"activation": "relu"}),
+    "window, gated gelu": ("mistral", {"sliding_window": 3}, {"activation": "gelu"}),
+}
+RECIPE = {"smoothquant": {}, "ranges": {"estimator": "minmax"}, "rtn": {}}
+
+
+def windows():
+    return torch.randint(0, 96, (4, 20), generator=torch.Generator().manual_seed(7))
+
+
+@cache
+def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), wide_down=False, wide_probs=False):
+    model_type, config, arch = VARIANTS.get(name, (name, {}, {}))
+    model = tiny_model(model_type, **config)
+    model = replace(model, arch=replace(model.arch, **arch))
+    layers = range(model.arch.num_layers)
+    probs = frozenset(f"layers.{i}.probs" for i in layers) if wide_probs else frozenset()
+    methods = [make(method, options) for method, options in RECIPE.items()]
+    found = run_methods(model, parse_scheme(scheme).with_sixteen_bit(probs), methods, windows(), prefix=prefix)
+    if wide_down:
+        found = widen_to_sixteen_bit(found, windows(), frozenset(down_inputs(found)))
+    return replace(found, activations=provable_activations(found))
+
+
+@pytest.fixture(scope="session")
+def tiny_quantized():
+    """(family or variant, scheme name, *, prefix, wide_down, wide_probs) → QuantizedModel, made once."""
+    return quantized
+
+
+@pytest.fixture(scope="session")
+def tiny_graph():
+    """The same, lowered."""
+    return cache(lambda *args, **kwargs: lower(quantized(*args, **kwargs)))
