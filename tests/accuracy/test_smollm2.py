@@ -23,7 +23,7 @@ from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.scheme import Scheme
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]  # the first test makes and scores the package
 
 MODEL = "smollm2-135m"
 NUMBERS = yaml.safe_load(Path(__file__).with_name(f"{MODEL}.yaml").read_text(encoding="utf-8"))

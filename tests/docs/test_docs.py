@@ -45,6 +45,11 @@ def test_recipes_load(text):
     parse_recipe(text, "the documentation")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "recipes").glob("*.yaml")), ids=lambda path: path.name)
+def test_recipes_of_the_benches_load(path):
+    load_recipe(path)
+
+
 def test_the_readme_shows_the_real_preset():
     (shown,) = [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text("utf-8")) if kind == "yaml"]
     assert recipe_hash(parse_recipe(shown, "README.md").recipe()) == recipe_hash(load_recipe("w8a8-fast"))

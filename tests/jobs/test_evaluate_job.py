@@ -3,7 +3,10 @@ import shutil
 
 import pytest
 
-from mobilequant.errors import CheckpointError, DataError, PackageError
+from mobilequant.cli.main import main
+from mobilequant.data.task import Request
+from mobilequant.errors import CheckpointError, DataError, PackageError, UsageError
+from mobilequant.jobs import evaluate as evaluate_module
 from mobilequant.jobs.evaluate import evaluate
 from mobilequant.jobs.quantize import quantize
 
@@ -55,6 +58,23 @@ def test_another_float_model_is_refused(tiny_package, tiny_checkpoint, scoring_t
     (other / "model.safetensors").write_bytes(weights[:-4] + b"\0\0\0\0")
     with pytest.raises(CheckpointError, match="is not the model"):
         evaluate(tiny_package, text=scoring_text, window=32, tokens=62, model=other)
+
+
+def test_zero_shot_tasks_stand_beside_the_text(tiny_package, scoring_text, monkeypatch, capsys):
+    choices = [Request(n, ("the sky is",) * 2, (" blue", " made of cheese"), n % 2) for n in range(6)]
+    words = [Request(n, ("once upon a",), (" time",), 0) for n in range(6)]
+    monkeypatch.setattr(evaluate_module, "load_task", {"piqa": choices, "lambada": words}.__getitem__)
+    given = ["--text", str(scoring_text), "--window", "32", "--tokens", "31", "--documents", "4"]
+    assert main(["eval", str(tiny_package), *given, "--task", "piqa", "--task", "lambada"]) == 0
+    assert capsys.readouterr().out.count("50.0 %") == 3
+    found = evaluate(tiny_package, text=scoring_text, window=32, tokens=31, tasks=["piqa"], documents=6)["tasks"]
+    assert found["piqa"].keys() == {"float", "fake_quant", "integer"}
+    assert found["piqa"]["integer"]["docs"] == 6
+
+
+def test_an_unknown_task_is_refused(tiny_package, scoring_text):
+    with pytest.raises(UsageError, match="no task 'pica'"):
+        evaluate(tiny_package, text=scoring_text, window=32, tokens=31, tasks=["pica"])
 
 
 def test_at_least_one_window_is_scored(tiny_package, scoring_text):

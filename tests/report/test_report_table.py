@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mobilequant.report.schema import Score, as_result
-from mobilequant.report.table import score_table, size_table
+from mobilequant.report.table import score_table
 
 SAMPLE = as_result(json.loads((Path(__file__).parent / "result.json").read_text(encoding="utf-8")))
 
@@ -22,13 +22,6 @@ def test_scores_side_by_side():
     assert "+3.8 %" in line
     assert "89.7 %" in line
     assert sum("static_w8c_a8_kv8" in line for line in lines) == 1
-
-
-def test_sizes_add_up():
-    scheme = SAMPLE.schemes[0]
-    lines = shown(size_table(scheme)).splitlines()
-    assert f"{sum(size.size_bytes for size in scheme.sizes) / 1e6:.1f} MB" in lines[-1]
-    assert "8.08" in next(line for line in lines if line.startswith("embed"))
 
 
 def test_brackets_are_not_markup():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +22,18 @@ def evaluate(
     tokens: Annotated[
         int, typer.Option("--tokens", min=1, help="Predictions; rounded down to whole windows, at least one.")
     ] = 20_440,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            show_default=False,
+            help="Also a zero-shot task; may be repeated: piqa, arc_easy, hellaswag, winogrande, lambada.",
+        ),
+    ] = None,
+    documents: Annotated[
+        int, typer.Option("--documents", min=1, help="Documents of each task, from the first on.")
+    ] = 100,
     model: Annotated[
         Path | None, typer.Option("--model", help="The float model, when it is no longer where it was quantized from.")
     ] = None,
@@ -38,7 +51,17 @@ def evaluate(
     with tracking(log_format) as track:
         from mobilequant.jobs.evaluate import evaluate as run
 
-        result = run(package, text=text, window=window, tokens=tokens, model=model, device=device, track=track)
+        result = run(
+            package,
+            text=text,
+            window=window,
+            tokens=tokens,
+            tasks=task or (),
+            documents=documents,
+            model=model,
+            device=device,
+            track=track,
+        )
     if output_format is Format.JSON:
         output.write_json(result)
         return
@@ -47,3 +70,12 @@ def evaluate(
     protocol = result["protocol"]
     output.write_scores(list(score_lines({str(package): result})))
     output.tell(f"{protocol['text']}: {protocol['predictions']} predictions in windows of {protocol['window']} tokens")
+    if result["tasks"]:
+        output.write_table("Zero-shot accuracy", ("task", "model", "accuracy", "95 % interval"), _task_rows(result))
+
+
+def _task_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for task, models in result["tasks"].items():
+        for name, found in models.items():
+            low, high = 100 * found["acc_low"], 100 * found["acc_high"]
+            yield task, name, f"{100 * found['acc']:.1f} %", f"{low:.1f} – {high:.1f}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mobilequant.data.task import load_task
 from mobilequant.data.text import Text, load_text
 from mobilequant.data.window import refuse_overlap, windows
 from mobilequant.errors import CheckpointError, DataError
@@ -17,6 +19,7 @@ from mobilequant.jobs.executor import executors
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import Package, open_package
 from mobilequant.jobs.simulation import load_simulation
+from mobilequant.jobs.zero_shot import zero_shot
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
@@ -26,6 +29,7 @@ from mobilequant.pipeline.progress import Track, silent
 logger = logging.getLogger(__name__)
 
 DEFAULT_TEXT, DEFAULT_WINDOW, DEFAULT_TOKENS = "wiki_squad", 512, 20_440
+DEFAULT_DOCUMENTS = 100
 
 
 def evaluate(
@@ -34,40 +38,47 @@ def evaluate(
     text: str | Path = DEFAULT_TEXT,
     window: int = DEFAULT_WINDOW,
     tokens: int = DEFAULT_TOKENS,
+    tasks: Sequence[str] = (),
+    documents: int = DEFAULT_DOCUMENTS,
     model: str | Path | None = None,
     device: str = "cpu",
     track: Track = silent,
 ) -> dict[str, Any]:
-    """Score a package on the first windows of a text, which do not overlap.
+    """Score a package on the first windows of a text, which do not overlap, and on zero-shot tasks.
 
     Args:
         package: the folder that ``quantize`` made.
         text: a built-in text, a .txt or .jsonl file, or hub:<data set>.
         tokens: how many predictions, ``window − 1`` in each window; rounded down to whole windows, at least one.
+        tasks: names of zero-shot tasks (``data.task``); ``documents`` of each, from the first on.
         model: the float model, when it is no longer where the package remembers it.
 
     Returns:
         The scores {"ppl", "kl", "top1", …} of "float", "float_prefix" (the control, where there is a prefix),
-        "fake_quant" and "integer", and beside them how they were measured.
+        "fake_quant" and "integer"; under "tasks", by task and model, accuracies; and beside them how they were
+        measured.
 
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
+        UsageError: a task is unknown.
     """
     opened = open_package(Path(package))
     count = window_count(tokens, window)
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
+    requests = {task: load_task(task) for task in tasks}
     source = float_model(opened, model, track).to(device=device)
-    ids = Tokenizer.load(opened.folder).encode(scoring.content)
-    cut = windows(ids, window=window, count=count, seed=None).to(device)
+    encode = Tokenizer.load(opened.folder).encode
+    cut = windows(encode(scoring.content), window=window, count=count, seed=None).to(device)
     bos = opened.fact("leading_token")
     quantized = load_simulation(opened.folder, opened.graph, source)
     candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
     scores = score(candidates, cut, bos=bos, track=track)
     record = protocol(cut, bos=bos, text=scoring.name, text_sha256=scoring.sha256)
-    settings = {"text": scoring.name, "window": window, "tokens": tokens}
-    return {**scores, **_record(opened, settings, record)}
+    settings = {"text": scoring.name, "window": window, "tokens": tokens, "tasks": list(tasks), "documents": documents}
+    answers = zero_shot(candidates, requests, encode, bos=bos, documents=documents, track=track)
+    return {**scores, "tasks": answers, **_record(opened, settings, record)}
 
 
 def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mobilequant.report import wording
-from mobilequant.report.schema import SchemeInfo, Score, float_reference, loss_percent, score_groups
+from mobilequant.report.schema import Score, float_reference, loss_percent, score_groups
 
 
 def score_table(scores: Sequence[Score]) -> Table:
@@ -21,28 +21,6 @@ def score_table(scores: Sequence[Score]) -> Table:
         for score in group:
             table.add_row(*_cells(_score_cells(score, reference)), style="bold" if score.is_headline else None)
         table.add_section()
-    return table
-
-
-def size_table(scheme: SchemeInfo) -> Table:
-    """Bytes of each role and their share."""
-    table = _table("role", "size", "share", "parameters", "bits / weight")
-    total = sum(size.size_bytes for size in scheme.sizes)
-    for size in scheme.sizes:
-        bits = 8 * size.size_bytes / size.parameters if size.parameters else None
-        table.add_row(
-            *_cells(
-                (
-                    size.role,
-                    wording.megabytes(size.size_bytes),
-                    wording.share(size.size_bytes / total if total else None),
-                    wording.count(size.parameters),
-                    wording.decimal(bits),
-                )
-            )
-        )
-    table.add_section()
-    table.add_row(*_cells(("together", wording.megabytes(total))), style="bold")
     return table
 
 
