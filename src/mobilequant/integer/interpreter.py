@@ -75,8 +75,8 @@ class Interpreter:
             if tap is not None:
                 tap(self.graph.tensors[op.output], values[op.output])
             for name in op.inputs:
-                if last_use[name] == number:
-                    del values[name]
+                if last_use.get(name) == number:
+                    values.pop(name, None)  # an op may read the same tensor twice
         state.position += len(tokens)
         return values[self.graph.output]
 
