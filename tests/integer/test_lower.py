@@ -141,6 +141,21 @@ def test_ranges_too_far_apart_are_refused(tiny_quantized):
         lower(replace(quantized, activations=apart))
 
 
+@pytest.mark.parametrize("name", ["layers.0.q_rope", "layers.0.k_rope", "layers.1.v"])
+def test_attention_reads_eight_bits_only(name, tiny_quantized):
+    quantized = tiny_quantized("llama")
+    wide = {**quantized.activations, name: QParams(1e-4, 0, INT16)}
+    with pytest.raises(LoweringError, match=f"{name} must be uint8"):
+        lower(replace(quantized, activations=wide))
+
+
+def test_a_residual_too_small_for_its_norm_is_refused(tiny_quantized):
+    quantized = tiny_quantized("llama")
+    tiny = {**quantized.activations, "embed": QParams(1e-12, 0, INT16)}
+    with pytest.raises(LoweringError, match=r"epsilon|embed|residual"):
+        lower(replace(quantized, activations=tiny))
+
+
 def simulation(quantized):
     model, prefix, rounding = quantized.simulated(), quantized.simulated_prefix(), quantized.tap()
 

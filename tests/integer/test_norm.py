@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilequant.integer.ops.norm import MAX_CHANNELS, bit_length, integer_norm, inverse_sqrt, isqrt, standardize
+from mobilequant.integer.ops.norm import bit_length, integer_norm, inverse_sqrt, isqrt, standardize
 from mobilequant.integer.ops.requantize import Output
+from mobilequant.integer.shape import MAX_CHANNELS
 from mobilequant.numerics.fixed_point import multiplier
 
 positive = st.integers(1, 2**62 - 1)

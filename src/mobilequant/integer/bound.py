@@ -8,6 +8,7 @@ from mobilequant.errors import LoweringError
 from mobilequant.numerics.qparams import QParams
 
 INT32_MAX = (1 << 31) - 1
+_ROWS_AT_ONCE = 1024  # bounds the memory of the proof
 
 
 def accumulator_bound(
@@ -18,13 +19,16 @@ def accumulator_bound(
     It also covers kernels that multiply the raw codes and correct for the zero point afterwards:
     Σ|w|·max|code| + |zero_point·Σw| + |bias|.
     """
-    weights = effective_weights(codes, group_multiplier)
     largest_code = max(abs(source.qtype.qmin), source.qtype.qmax)
-    largest = np.abs(weights).sum(1) * max(largest_code, largest_code - source.zero_point)
-    largest += np.abs(weights.sum(1) * source.zero_point)
-    if bias is not None:
-        largest += np.abs(bias.astype(np.int64))
-    return int(largest.max())
+    bound = 0
+    for start in range(0, len(codes), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        weights = effective_weights(codes[rows], None if group_multiplier is None else group_multiplier[rows])
+        largest = np.abs(weights).sum(1) * largest_code + np.abs(weights.sum(1) * source.zero_point)
+        if bias is not None:
+            largest += np.abs(bias[rows].astype(np.int64))
+        bound = max(bound, int(largest.max()))
+    return bound
 
 
 def check_accumulator(

@@ -13,15 +13,14 @@ from mobilequant.errors import LoweringError
 from mobilequant.integer.bound import check_accumulator
 from mobilequant.integer.graph import TOKENS, Constant, Op, TensorSpec
 from mobilequant.integer.ops.elementwise import ADD_HEADROOM_BITS
-from mobilequant.integer.ops.norm import GAIN_SHIFT, MAX_CHANNELS, STANDARDIZED_BITS
+from mobilequant.integer.ops.norm import GAIN_SHIFT, STANDARDIZED_BITS
 from mobilequant.integer.ops.rope import TABLE_BITS, rope_tables
 from mobilequant.integer.ops.softmax import OCTAVE_BITS, exp2_table
 from mobilequant.integer.ops.table import RealFunction, table8, table16
+from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE
 from mobilequant.numerics.fixed_point import Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
-
-PROBABILITY_ONE = {"uint8": 256, "int16": 32768}
 
 
 class GraphBuilder:

@@ -75,8 +75,8 @@ class Interpreter:
             if tap is not None:
                 tap(self.graph.tensors[op.output], values[op.output])
             for name in op.inputs:
-                if last_use[name] == number:
-                    del values[name]
+                if last_use.get(name) == number:
+                    values.pop(name, None)  # an op may read the same tensor twice
         state.position += len(tokens)
         return values[self.graph.output]
 
@@ -138,7 +138,8 @@ class Interpreter:
         return normed.flatten(-2)
 
     def _linear(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
-        matrix = self._matrices[op.output]
+        # Usually no conversion: only where float32 has become less exact since the matrix was made.
+        matrix = self._matrices[op.output].to(exact_dtype(op.attributes["accumulator_bound"]))
         x = centered(values[op.inputs[0]], self._zero_point(op.inputs[0]))
         accumulator = (x.to(matrix.dtype) @ matrix).to(torch.int64)
         if "bias" in op.constants:

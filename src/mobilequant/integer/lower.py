@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from mobilequant.arch import point
-from mobilequant.errors import LoweringError
+from mobilequant.errors import LoweringError, PackageError
 from mobilequant.integer.bound import widest_symmetric_code
 from mobilequant.integer.build import GraphBuilder
 from mobilequant.integer.graph import IntegerGraph, KVLayer
@@ -28,7 +28,8 @@ def lower(quantized: QuantizedModel, *, context: int | None = None) -> IntegerGr
     """The integer graph of a quantized model for at most ``context`` positions (prefix included).
 
     Raises:
-        LoweringError: an accumulator could overflow, a range is missing, or the context is out of reach.
+        LoweringError: an accumulator could overflow, a range is missing, the context is out of reach, or the format
+            of a tensor has no meaning where it stands (16-bit keys).
     """
     arch = quantized.model.arch
     context = min(arch.max_context, DEFAULT_CONTEXT) if context is None else context
@@ -54,7 +55,10 @@ def lower(quantized: QuantizedModel, *, context: int | None = None) -> IntegerGr
         num_prefix=num_prefix,
         prefix_tokens=quantized.prefix.tokens if quantized.prefix else (),
     )
-    validate(graph)
+    try:
+        validate(graph)
+    except PackageError as error:
+        raise LoweringError(error.message, "Choose other precisions or ranges for the tensor that is named.") from error
     return graph
 
 

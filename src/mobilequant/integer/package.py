@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -28,12 +28,13 @@ from mobilequant.numerics.packing import pack_int4, unpack_int4
 
 FORMAT, VERSION = "mobilequant-package", 1
 MANIFEST, GRAPH, WEIGHTS = "package.json", "graph.json", "weights.safetensors"
+_MATRIX = 2  # dimensions
 _REMEDY = "The package is damaged or incomplete: copy it again, or make it again with `mobilequant quantize`."
 
 
 class _ConstantEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    dtype: str
+    dtype: Literal["int4", "int8", "uint8", "int16", "int32"]
     shape: tuple[int, ...]
 
 
@@ -54,7 +55,10 @@ class _GraphFile(BaseModel):
 
 def save_graph(graph: IntegerGraph, folder: Path) -> None:
     """Write ``graph.json`` and ``weights.safetensors`` into an existing folder."""
-    entries = {name: _ConstantEntry(dtype=c.dtype, shape=c.array.shape) for name, c in graph.constants.items()}
+    entries = {
+        name: _ConstantEntry.model_validate({"dtype": constant.dtype, "shape": constant.array.shape})
+        for name, constant in graph.constants.items()
+    }
     file = _GraphFile(
         tensors=tuple(graph.tensors.values()),
         ops=graph.ops,
@@ -78,15 +82,28 @@ def load_graph(folder: Path) -> IntegerGraph:
         PackageError: a file is missing, truncated or corrupted, or the graph is not valid.
     """
     try:
-        text = (folder / GRAPH).read_bytes()
-        file = TypeAdapter(_GraphFile).validate_json(text)
+        file = TypeAdapter(_GraphFile).validate_json((folder / GRAPH).read_bytes(), strict=True)
         arrays = load_file(folder / WEIGHTS)
     except OSError as error:
         raise PackageError(f"{folder}: cannot read {error.filename or WEIGHTS}", _REMEDY) from error
-    except (ValidationError, SafetensorError, ValueError) as error:
-        raise PackageError(f"{folder}: {str(error).splitlines()[0]}", _REMEDY) from error
+    except ValidationError as error:
+        raise PackageError(f"{folder / GRAPH}: {_first_problem(error)}", _REMEDY) from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the last three: dtypes that numpy lacks
+        raise PackageError(f"{folder / WEIGHTS}: {error}", _REMEDY) from error
+    return _assemble(file, arrays)
+
+
+def _first_problem(error: ValidationError) -> str:
+    detail = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+
+
+def _assemble(file: _GraphFile, arrays: Mapping[str, np.ndarray]) -> IntegerGraph:
+    tensors = {tensor.name: tensor for tensor in file.tensors}
+    if len(tensors) < len(file.tensors):
+        raise PackageError("two tensors of the graph have the same name", _REMEDY)
     graph = IntegerGraph(
-        tensors={tensor.name: tensor for tensor in file.tensors},
+        tensors=tensors,
         ops=file.ops,
         constants={name: _read_constant(name, entry, arrays) for name, entry in file.constants.items()},
         caches=file.caches,
@@ -104,15 +121,13 @@ def _read_constant(name: str, entry: _ConstantEntry, arrays: Mapping[str, np.nda
     array = arrays.get(name)
     if array is None:
         raise PackageError(f"constant {name!r} is not in {WEIGHTS}", _REMEDY)
+    dtype, shape = entry.dtype, entry.shape
     if entry.dtype == "int4":
-        try:
-            array = unpack_int4(array, entry.shape[1])
-        except (ValueError, IndexError) as error:
-            raise PackageError(f"constant {name!r}: {error}", _REMEDY) from error
-    if array.shape != entry.shape or (entry.dtype != "int4" and array.dtype.name != entry.dtype):
+        dtype, shape = "uint8", (*shape[:-1], (shape[-1] + 1) // 2) if len(shape) == _MATRIX else ()
+    if array.shape != shape or array.dtype.name != dtype:
         found = f"{array.dtype.name} {array.shape}"
         raise PackageError(f"constant {name!r} is {found}, expected {entry.dtype} {entry.shape}", _REMEDY)
-    return Constant(entry.dtype, array)
+    return Constant(entry.dtype, unpack_int4(array, entry.shape[1]) if entry.dtype == "int4" else array)
 
 
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
@@ -139,13 +154,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is not a MobileQuant package (no {MANIFEST})",
             "Make one with `mobilequant quantize MODEL --out DIR`.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PackageError(f"{folder / MANIFEST}: {error}", _REMEDY) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackageError(f"{folder / MANIFEST} is not of format {FORMAT!r}", _REMEDY)
-    if manifest.get("version") != VERSION:
+    version = manifest.get("version")
+    if type(version) is not int or version != VERSION:
         raise PackageError(
-            f"{folder} is a package of version {manifest.get('version')!r}; this program reads version {VERSION}",
+            f"{folder} is a package of version {version!r}; this program reads version {VERSION}",
             "Use the MobileQuant version that wrote it, or quantize again.",
         )
     _check_files(folder, manifest.get("files"))
@@ -159,13 +175,13 @@ def verify_files(folder: Path) -> None:
         PackageError: a file differs from what was written.
     """
     for name, entry in read_manifest(folder)["files"].items():
-        if _sha256(folder / name) != entry["sha256"]:
+        if _sha256(folder / name) != entry.get("sha256"):
             raise PackageError(f"{folder / name} was changed after it was written", _REMEDY)
 
 
 def _check_files(folder: Path, files: Any) -> None:
-    if not isinstance(files, dict):
-        raise PackageError(f"{folder / MANIFEST} lists no files", _REMEDY)
+    if not isinstance(files, dict) or not {GRAPH, WEIGHTS} <= set(files):
+        raise PackageError(f"{folder / MANIFEST} does not list {GRAPH} and {WEIGHTS}", _REMEDY)
     for name, entry in files.items():
         path = folder / name
         if Path(name).name != name or not isinstance(entry, dict):

@@ -22,7 +22,9 @@ def exact_dtype(bound: int) -> torch.dtype:
     """
     if bound > FLOAT64_EXACT:
         raise ValueError(f"sums up to {bound} cannot be formed exactly")
-    return torch.float32 if bound <= FLOAT32_EXACT else torch.float64
+    # A caller who allows torch to multiply float32 in TF32 or bfloat16 must still get exact sums from us.
+    narrow = bound <= FLOAT32_EXACT and torch.get_float32_matmul_precision() == "highest"
+    return torch.float32 if narrow else torch.float64
 
 
 def exact_matmul(left: Tensor, right: Tensor, bound: int) -> Tensor:

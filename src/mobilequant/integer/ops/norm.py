@@ -21,7 +21,6 @@ from torch import Tensor
 
 from mobilequant.integer.ops.requantize import Output, centered, requantize
 
-MAX_CHANNELS = 1 << 14
 STANDARDIZED_BITS = 16  # fraction bits of n
 GAIN_SHIFT = 15
 
