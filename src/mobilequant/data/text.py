@@ -35,8 +35,8 @@ def make_text(name: str, parts: Iterable[str]) -> Text:
 def load_text(name_or_path: str | Path) -> Text:
     """A text by its name.
 
-    ``sotu``, ``wiki_squad``, ``coqa_stories``, ``lambada`` (built-in, see ``data.corpus``); the path of a .txt or
-    .jsonl file; or ``hub:<data set>[:<file pattern>]``. Raises DataError when it cannot be had.
+    ``sotu``, ``wiki_squad``, ``coqa_stories``, ``lambada``, ``mixed`` (built-in, see ``data.corpus``); the path of a
+    .txt or .jsonl file; or ``hub:<data set>[:<file pattern>]``. Raises DataError when it cannot be had.
     """
     name = str(name_or_path)
     if name in corpus.CORPORA:
