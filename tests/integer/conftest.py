@@ -17,6 +17,7 @@ from mobilequant.solvers.sensitivity import down_inputs, widen_to_sixteen_bit
 VARIANTS = {
     "one norm for both branches": ("gpt_neox", {}, {"shared_block_norm": True}),
     "one key head, gated relu": ("llama", {"num_key_value_heads": 1}, {"activation": "relu"}),
+    "norm with a large epsilon": ("llama", {}, {"norm_eps": 0.05}),
     "window, gated gelu": ("mistral", {"sliding_window": 3}, {"activation": "gelu"}),
 }
 RECIPE = {"smoothquant": {}, "ranges": {"estimator": "minmax"}, "rtn": {}}

@@ -23,15 +23,15 @@ from mobilequant.numerics.qtype import INT16
 from mobilequant.pipeline.scheme import SIXTEEN_BIT_ROLES
 
 FAMILIES = [spec.model_types[0] for spec in registry.SPECS]
-VARIANTS = ["one norm for both branches", "one key head, gated relu", "window, gated gelu"]
+VARIANTS = ["one norm for both branches", "one key head, gated relu", "norm with a large epsilon", "window, gated gelu"]
 SCHEMES = ["static_w8c_a8_kv8", "static_w4c_a8_kv8", "static_w4g16_a8_kv8"]
 PREFIXES = [(), (1, 5)]
 WIDE = {"wide_down": True, "wide_probs": True}
 TOKENS = torch.randint(0, 96, (2, 20), generator=torch.Generator().manual_seed(7))
 HIDDEN_MEANINGLESS = ("scores", "capped")
 
-# Measured over all cases below: 27.2 … 38.9 dB at the logits, 24.1 dB at the worst point (a post norm of gemma3_text).
-# A wrong factor, position or mask leaves less than 15 dB.
+# Measured over the families with these schemes, prefixes and tokens: 27.3 … 38.9 dB at the logits, 24.1 dB at the
+# worst point (a post norm of gemma3_text). The forced comparison is the sharp one; this one catches what adds up.
 LOGITS_DB, POINT_DB = 25.0, 21.0
 
 every_case = pytest.mark.parametrize(
