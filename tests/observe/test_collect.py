@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mobilequant.arch import point
-from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.decoder import block, compute_prefix, forward, head
 from mobilequant.models.tiny import tiny_model
+from mobilequant.observe import collect as collect_module
 from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Need
 
@@ -82,3 +83,18 @@ def test_observing_leaves_no_trace_in_the_global_generator():
     before = torch.random.get_rng_state()
     collect(model, _windows(model), [Need("minmax", point.LOGITS)])
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_pass_ends_behind_the_last_point_that_is_needed(monkeypatch):
+    model = tiny_model("llama", num_hidden_layers=4)
+    ran = []
+    monkeypatch.setattr(
+        collect_module, "block", lambda m, layer, *rest, **named: ran.append(layer) or block(m, layer, *rest, **named)
+    )
+    monkeypatch.setattr(collect_module, "head", lambda *rest, **named: ran.append("head") or head(*rest, **named))
+    for name, expected in ((point.EMBED, []), (point.at(1, "product"), [0, 1]), (point.LOGITS, [0, 1, 2, 3, "head"])):
+        ran.clear()
+        stats = collect(model, _windows(model, count=1), [Need("minmax", name)])
+        assert ran == expected
+        values = _values(model, _windows(model, count=1), name)
+        assert (stats[Need("minmax", name)].low, stats[Need("minmax", name)].high) == (values.min(), values.max())

@@ -60,7 +60,7 @@ PRESETS = ("w8a8-fast", "w4a8-fast")
 DEFAULT_MODEL = "smollm2-135m"
 PROMPT = "The three most important inventions of the nineteenth century were"
 _MARKER = "demo.json"
-_SCORED_TOKENS, _WINDOW, _NEW_TOKENS = 4088, 512, 48
+_SCORED_TOKENS, _WINDOW, _NEW_TOKENS = 2044, 512, 32
 _PICTURE_WINDOWS, _PICTURE_TOKENS = 2, 256  # what ranges and noise are drawn from
 
 
@@ -102,10 +102,10 @@ class Demo:
             shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / _MARKER, json.dumps({"model": self.name, "presets": PRESETS}).encode())
-        findings = Findings()
+        findings, outcome = Findings(), None
         for preset in PRESETS:
             with findings.timed(f"quantize {preset}"):
-                outcome = self._quantize(preset, track)
+                outcome = self._quantize(preset, outcome, track)
             with findings.timed(f"look into {preset}"):
                 self._look(preset, outcome, findings)
             with findings.timed(f"evaluate {preset}"):
@@ -113,6 +113,7 @@ class Demo:
             with findings.timed(f"generate with {preset}"):
                 findings.samples.append(self._sample(preset))
         with findings.timed("score rounding to nearest"):
+            assert outcome is not None, "there is at least one preset"
             findings.baseline = self._baseline(outcome.windows, track)
         write_report(self.report, self._result(findings))
         shutil.rmtree(self.out / "work")
@@ -123,11 +124,16 @@ class Demo:
         """Where the report lies."""
         return self.out / "report.html"
 
-    def _quantize(self, preset: str, track: Track) -> Outcome:
-        work = self.out / "work" / preset
+    def _quantize(self, preset: str, earlier: Outcome | None, track: Track) -> Outcome:
+        """One package; the constant prefix does not depend on the scheme, so it is searched only once."""
+        work, recipe = self.out / "work" / preset, load_recipe(preset)
+        if earlier is not None:
+            found = earlier.quantized.prefix
+            chosen = recipe.prefix.model_copy(update={"tokens": found.tokens if found else ()})
+            recipe = recipe.model_copy(update={"prefix": chosen})
         job = prepare(
             self.name,
-            load_recipe(preset),
+            recipe,
             out=self.out / preset,
             work_dir=work,
             force=True,

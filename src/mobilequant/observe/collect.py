@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
-from mobilequant.models.decoder import Tap, forward, untouched
+from mobilequant.models.decoder import Tap, block, embed, head, untouched
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
 from mobilequant.observe.collector import Collector
@@ -77,10 +77,24 @@ def collect(
     """Every statistic in ``needs`` over windows (N, T) of tokens, one window at a time.
 
     The tokens of ``prefix`` are not among those observed; its keys and values are, as constants of their cache.
+    The pass ends behind the last point that is needed.
     """
-    observer = Observer(model, needs)
+    wanted = list(needs)
+    observer = Observer(model, wanted)
+    depth = max((_blocks_before(model.arch, need.point) for need in wanted), default=0)
     for window in track(windows, "calibration", len(windows)):
-        forward(model, window[None], tap=observer, prefix=prefix)
+        hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
+        for layer in range(min(depth, model.arch.num_layers)):
+            hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
+        if depth > model.arch.num_layers:
+            head(model, hidden, tap=observer)
     if prefix:
         observer.see_prefix(model.arch, prefix)
     return observer.results()
+
+
+def _blocks_before(arch: Architecture, name: str) -> int:
+    """How many blocks must run for a point to be seen; one more than there are for a point of the head."""
+    if name == point.EMBED:
+        return 0
+    return int(name.split(".")[1]) + 1 if name.startswith("layers.") else arch.num_layers + 1

@@ -25,7 +25,7 @@ from mobilequant.observe.outlier import OUTLIER_RATIO, TokenOutlier, token_needs
 from mobilequant.pipeline.progress import Track, silent
 
 MAX_PREFIX_TOKENS = 4
-MAX_STARTS = 256
+MAX_WINDOWS, MAX_STARTS = 8, 256
 _REMAINING = 0.5  # a token is kept when at most this share of the outlier tokens is left with it in place
 _NEGLIGIBLE = 0.02  # outlier tokens, as a share of the starts tried, that are not worth another prefix token
 _OUTLIER_CANDIDATES, _TEXT_CANDIDATES = 4, 12
@@ -88,11 +88,14 @@ def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track 
 def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> SinkSearch:
     """Add tokens while outlier tokens remain in windows (N, T), and only those that remove at least half of them.
 
+    Only the first MAX_WINDOWS windows are looked at: outlier tokens follow the prefix, or are found by the starts.
+
     Raises:
         ValueError: ``max_tokens`` is not in 0…4.
     """
     if not 0 <= max_tokens <= MAX_PREFIX_TOKENS:
         raise ValueError(f"a prefix has 0 to {MAX_PREFIX_TOKENS} tokens, not {max_tokens}")
+    windows = windows[:MAX_WINDOWS]
     tokens: tuple[int, ...] = ()
     measures = [_measure(model, windows, tokens, track)]
     while len(tokens) < max_tokens and not measures[-1].calm:

@@ -23,7 +23,7 @@ from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Need
 from mobilequant.pipeline.progress import Track, silent
 
-_CANDIDATES_PER_CHOICE = 3  # how many layers per wanted one get the exact measure
+_CANDIDATES_PER_CHOICE = 2  # how many layers per wanted one get the exact measure
 
 
 def choose_sixteen_bit(
