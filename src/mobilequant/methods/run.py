@@ -84,7 +84,8 @@ class _Step:
             if result is None:
                 result = self._apply(name, state, stats)
                 self.checkpoint.save(self.name, name, result)
-            _log.debug("%s %s: %s", self.name, name, result.measures)
+            if result.measures:
+                _log.info("%s %s: %s", self.name, name, result.measures)
             if dead := result.measures.get("dead_channels"):
                 _log.warning("%s: %d channels are always zero; they are left as they are", name, dead)
             state = absorb(state, self.method.name, result)
