@@ -164,11 +164,6 @@ def _cell_edges() -> Tensor:
     return edges
 
 
-def _merge(side: Tensor, first: int) -> Tensor:
-    """One cell in place of the first ``first`` ones."""
-    return torch.cat((side[:first].sum()[None], side[first:])) if first else side
-
-
 def _interpolate(cumulative: Tensor, edges: Tensor, level: float) -> float:
     """The value below which the share ``level`` lies, linear inside a cell."""
     cell = min(max(int(torch.searchsorted(cumulative, level)), 1), len(edges) - 1)
