@@ -95,3 +95,13 @@ def test_a_damaged_simulation_is_refused(tiny_package, scoring_text, tmp_path):
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(PackageError, match="cannot be read"):
         evaluate(package, text=scoring_text, window=32, tokens=62)
+
+
+@pytest.mark.parametrize(("prefix", "longest"), [("[]", 129), ("[256]", 128)])
+def test_windows_longer_than_the_context(tiny_checkpoint, tiny_recipe, tmp_path, scoring_text, prefix, longest):
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("tokens: auto", f"tokens: {prefix}"))
+    package = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    assert evaluate(package, text=scoring_text, window=longest, tokens=1)["protocol"]["window"] == longest
+    with pytest.raises(UsageError) as caught:
+        evaluate(package, text=scoring_text, window=longest + 1, tokens=1)
+    assert f"--window {longest}" in caught.value.remedy

@@ -67,3 +67,11 @@ def test_huge_config_is_not_read(folder, monkeypatch):
     monkeypatch.setattr("mobilequant.models.json_file.LARGEST_BYTES", 10)
     with pytest.raises(CheckpointError, match="more than 10 bytes"):
         load_folder(folder)
+
+
+def test_a_wrapper_around_a_language_model_is_told(folder):
+    config = {"model_type": "gemma3", "text_config": tiny_config("gemma3_text")}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="text_config") as caught:
+        load_folder(folder)
+    assert "language_model" in caught.value.remedy

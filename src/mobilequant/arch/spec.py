@@ -143,7 +143,7 @@ class ArchSpec:
             learned_positions="positions" in self.names,
             tied_head=checked.flag(self.tied_head),
             max_context=self._max_context(checked),
-            bos_token=checked.optional_token(Key("bos_token_id")),
+            bos_token=self._bos_token(checked),
             add_bos=checked.flag(Key("add_bos_token", self.add_bos)),
         )
 
@@ -182,6 +182,13 @@ class ArchSpec:
         if not isinstance(found, str) or found not in ACTIVATIONS:
             raise config.unsupported(f"activation {found!r} is unknown here (known: {', '.join(ACTIVATIONS)})")
         return ACTIVATIONS[found]
+
+    def _bos_token(self, config: Config) -> int | None:
+        key, vocab_size = Key("bos_token_id"), config.size(Key("vocab_size"))
+        bos = config.optional_token(key)
+        if bos is not None and bos >= vocab_size:
+            raise config.wrong(key.name, f"{bos} is outside the vocabulary of {vocab_size}")
+        return bos
 
     def _max_context(self, config: Config) -> int:
         context = config.size(self.max_context)

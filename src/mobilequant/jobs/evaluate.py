@@ -10,7 +10,7 @@ from typing import Any
 from mobilequant.data.task import load_task
 from mobilequant.data.text import Text, load_text
 from mobilequant.data.window import refuse_overlap, windows
-from mobilequant.errors import CheckpointError, DataError
+from mobilequant.errors import CheckpointError, DataError, UsageError
 from mobilequant.evaluate.protocol import Protocol, protocol, window_count
 from mobilequant.evaluate.result import Evaluation, config_hash
 from mobilequant.evaluate.score import score
@@ -61,15 +61,16 @@ def evaluate(
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
-        UsageError: a task is unknown.
+        UsageError: a task is unknown, or a window is longer than the package's context.
     """
     opened = open_package(Path(package))
+    _require_room(opened, window)
     count = window_count(tokens, window)
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     requests = {task: load_task(task) for task in tasks}
     source = float_model(opened, model, track).to(device=device)
-    encode = Tokenizer.load(opened.folder).encode
+    encode = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size).encode
     cut = windows(encode(scoring.content), window=window, count=count, seed=None).to(device)
     bos = opened.fact("leading_token")
     quantized = load_simulation(opened.folder, opened.graph, source)
@@ -79,6 +80,17 @@ def evaluate(
     settings = {"text": scoring.name, "window": window, "tokens": tokens, "tasks": list(tasks), "documents": documents}
     answers = zero_shot(candidates, requests, encode, bos=bos, documents=documents, track=track)
     return {**scores, "tasks": answers, **_record(opened, settings, record)}
+
+
+def _require_room(package: Package, window: int) -> None:
+    """A window's last token is only predicted; BOS takes a place where the prefix does not hold it already."""
+    graph, bos = package.graph, package.fact("leading_token")
+    longest = graph.context - graph.num_prefix + (bos is None or graph.prefix_tokens[:1] == (bos,))
+    if window > longest:
+        raise UsageError(
+            f"windows of {window} tokens do not fit into the context of {graph.context}",
+            f"Use --window {longest} or less.",
+        )
 
 
 def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:

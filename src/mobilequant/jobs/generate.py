@@ -38,7 +38,7 @@ def generate(
     if max_new_tokens < 1 or temperature <= 0:
         raise UsageError("nothing can be generated", "Use --max-new-tokens of 1 or more and a temperature above 0.")
     opened = open_package(Path(package))
-    tokenizer = Tokenizer.load(opened.folder)
+    tokenizer = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size)
     interpreter = Interpreter(opened.graph, device)
     pick = most_likely if greedy else sampler(interpreter.logits_scale, temperature, seed)
     tokens = new_tokens(interpreter, prompt_tokens(opened, tokenizer, prompt), pick)

@@ -20,7 +20,7 @@ from mobilequant.errors import UsageError
 from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower, provable_activations
 from mobilequant.integer.package import MANIFEST
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
@@ -207,6 +207,7 @@ def prepare(
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
     require_group_size(loaded.arch, recipe.base_scheme())
+    require_room(loaded.arch, recipe)
     plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)
@@ -237,4 +238,4 @@ def _encode(model: Model, text: Text) -> list[int]:
         raise UsageError(
             f"{model.source or 'the model'} has no tokenizer", "Put its tokenizer.json into the model's folder."
         )
-    return Tokenizer.load(model.tokenizer_dir).encode(text.content)
+    return Tokenizer.load(model.tokenizer_dir, num_rows=model.arch.vocab_size).encode(text.content)

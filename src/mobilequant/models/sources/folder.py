@@ -31,6 +31,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG}.", _nearby(folder))
     config = read_json(folder / CONFIG)
+    if "text_config" in config:
+        raise CheckpointError(
+            f"{folder / CONFIG} describes a model of several parts, of which the language model is one (text_config).",
+            "Load it in transformers and save the language model alone: model.language_model.save_pretrained(…).",
+        )
     if "auto_map" in config:
         log.warning("%s names remote code (auto_map); it is ignored, the family's own description counts", folder)
     stated = adds_bos(folder)
