@@ -163,7 +163,7 @@ def test_a_failure_in_the_last_step_leaves_no_package(tiny_checkpoint, tiny_reci
     [
         ({"methods": [{"rnt": {}}]}, UsageError, "unknown method 'rnt'"),
         ({"methods": [{"smoothquant": {"alhpa": 1}}]}, UsageError, "alhpa"),
-        ({"data": {"text": "sotuu"}}, DataError, "sotuu"),
+        ({"data": {"text": "sotuu", "window": 24}}, DataError, "sotuu"),
     ],
 )
 def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, fields, error, said):
@@ -175,7 +175,7 @@ def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, 
 def test_too_short_a_text_is_refused(tiny_checkpoint, tiny_recipe, tmp_path):
     (tmp_path / "short.txt").write_text("too short")
     recipe = Recipe.model_validate(
-        {**load_recipe(tiny_recipe).model_dump(), "data": {"text": str(tmp_path / "short.txt")}}
+        {**load_recipe(tiny_recipe).model_dump(), "data": {"text": str(tmp_path / "short.txt"), "window": 24}}
     )
     with pytest.raises(DataError, match="too short"):
         quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out")

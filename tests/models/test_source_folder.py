@@ -1,15 +1,18 @@
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mobilequant.arch import registry
-from mobilequant.errors import CheckpointError
+from mobilequant.errors import CheckpointError, ResourceError
 from mobilequant.models.canonical import hf_module
 from mobilequant.models.sources.folder import load_folder, read_config
+from mobilequant.models.sources.shard import Shards
 from mobilequant.models.tiny import tiny_config, tiny_model
+from mobilequant.pipeline import resource
 
 
 @pytest.fixture
@@ -75,3 +78,10 @@ def test_a_wrapper_around_a_language_model_is_told(folder):
     with pytest.raises(CheckpointError, match="text_config") as caught:
         load_folder(folder)
     assert "language_model" in caught.value.remedy
+
+
+def test_memory_is_checked_before_a_tensor_is_read(folder, monkeypatch):
+    monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(Shards, "__getitem__", None)
+    with pytest.raises(ResourceError, match=rf"loading {folder} needs about .* kB of memory"):
+        load_folder(folder)

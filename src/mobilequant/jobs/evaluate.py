@@ -72,7 +72,7 @@ def evaluate(
     source = float_model(opened, model, track).to(device=device)
     encode = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size).encode
     cut = windows(encode(scoring.content), window=window, count=count, seed=None).to(device)
-    bos = opened.fact("leading_token")
+    bos = opened.about.leading_token
     quantized = load_simulation(opened.folder, opened.graph, source)
     candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
     scores = score(candidates, cut, bos=bos, track=track)
@@ -84,7 +84,7 @@ def evaluate(
 
 def _require_room(package: Package, window: int) -> None:
     """A window's last token is only predicted; BOS takes a place where the prefix does not hold it already."""
-    graph, bos = package.graph, package.fact("leading_token")
+    graph, bos = package.graph, package.about.leading_token
     longest = graph.context - graph.num_prefix + (bos is None or graph.prefix_tokens[:1] == (bos,))
     if window > longest:
         raise UsageError(
@@ -95,11 +95,11 @@ def _require_room(package: Package, window: int) -> None:
 
 def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:
     evaluation = Evaluation(
-        model=package.fact("model", "name"),
-        scheme=package.fact("scheme"),
+        model=package.about.model.name,
+        scheme=package.about.scheme,
         settings=settings,
         config_hash=config_hash(settings),
-        hashes={"model": package.fact("model", "sha256"), "recipe": package.fact("recipe_sha256")},
+        hashes={"model": package.about.model.sha256, "recipe": package.about.recipe_sha256},
         environment=environment(),
         protocol=record,
     )
@@ -112,9 +112,9 @@ def float_model(package: Package, model: str | Path | None, track: Track) -> Mod
     Raises:
         CheckpointError: it is gone, or it is another model.
     """
-    name = str(model) if model is not None else str(package.fact("model", "name"))
+    name = str(model) if model is not None else package.about.model.name
     loaded = resolve(name, track=track)
-    if model_sha256(loaded) != package.fact("model", "sha256"):
+    if model_sha256(loaded) != package.about.model.sha256:
         raise CheckpointError(
             f"{name} is not the model that {package.folder} was made from: its weights differ",
             "Give the original with --model, or quantize again.",
@@ -128,7 +128,7 @@ def refuse_calibration_text(package: Package, scoring: Text) -> None:
     Raises:
         DataError: the texts overlap.
     """
-    name, sha256 = package.fact("calibration", "text"), package.fact("calibration", "sha256")
+    name, sha256 = package.about.calibration.text, package.about.calibration.sha256
     try:
         calibration = load_text(name)
     except DataError:

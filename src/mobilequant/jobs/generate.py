@@ -51,7 +51,7 @@ def prompt_tokens(package: Package, tokenizer: Tokenizer, prompt: str) -> list[i
     Raises:
         UsageError: there is nothing to continue.
     """
-    bos = package.fact("leading_token")
+    bos = package.about.leading_token
     held = package.graph.prefix_tokens[:1] == (bos,)
     ids = ([] if bos is None or held else [bos]) + tokenizer.encode(prompt)
     if not ids:
