@@ -144,6 +144,7 @@ def test_a_changed_byte_is_noticed(name, tiny_package, tmp_path):
         ({"model": "x"}, "model"),
         ({"calibration": {"text": 5, "sha256": ""}}, "calibration.text"),
         ({"scheme": [1]}, "scheme"),
+        ({"scheme": "\x1b[2J"}, "cannot be printed"),
         ({"recipe_sha256": None}, "recipe_sha256"),
     ],
 )

@@ -84,12 +84,10 @@ def load_graph(folder: Path) -> IntegerGraph:
 
     Raises:
         PackageError: a file is missing, truncated or corrupted, or the graph is not valid.
-        ResourceError: it does not fit into memory.
     """
     try:
         file = TypeAdapter(_GraphFile).validate_json(_read_json(folder / GRAPH), strict=True)
         check_header(folder / WEIGHTS)
-        require_memory(2 * (folder / WEIGHTS).stat().st_size, f"reading {folder / WEIGHTS}")
         arrays = load_file(folder / WEIGHTS)
     except OSError as error:
         raise PackageError(f"{folder}: cannot read {error.filename or WEIGHTS}", _REMEDY) from error
@@ -168,6 +166,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         PackageError: no package lies there, it is of another version, or a file is missing or truncated.
+        ResourceError: it does not fit into memory.
     """
     if not (folder / MANIFEST).is_file():
         raise PackageError(
@@ -218,6 +217,9 @@ def _check_files(folder: Path, files: Any) -> None:
         if not path.is_file() or path.stat().st_size != entry.get("bytes"):
             found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
             raise PackageError(f"{path} is {found}, expected {entry.get('bytes')} bytes", _REMEDY)
+        if entry["bytes"] > LARGEST_BYTES and path.suffix != ".safetensors":
+            raise PackageError(f"{path} has more than {LARGEST_BYTES:,} bytes", _REMEDY)
+    require_memory(sum(entry["bytes"] for entry in files.values()), f"reading {folder}")
 
 
 def _check_links(folder: Path) -> None:

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mobilequant.errors import PackageError
 from mobilequant.integer.graph import IntegerGraph
@@ -38,8 +38,18 @@ _TOKENIZER_FILES = (
 RECIPE = "recipe.yaml"
 
 
+def _require_printable(text: str) -> str:
+    """What is shown on a terminal may not steer it."""
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be printed")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_require_printable)]
+
+
 class _Source(BaseModel):
-    name: str
+    name: Printable
     sha256: str
 
 
@@ -53,7 +63,7 @@ class About(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
     model: _Source
-    scheme: str
+    scheme: Printable
     sixteen_bit: list[str]
     recipe_sha256: str
     leading_token: int | None
