@@ -365,7 +365,7 @@ def test_a_file_of_absurd_size_is_not_read(name, package):
         manifest = json.loads((package / MANIFEST).read_text())
         manifest["files"][name]["bytes"] = 1 << 40
         (package / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ResourceError if name == WEIGHTS else PackageError, match="more than|TB of memory"):
+    with pytest.raises(ResourceError if name == WEIGHTS else PackageError, match=r"more than|TB of memory"):
         verify_files(package)
 
 

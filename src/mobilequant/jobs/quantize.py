@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from mobilequant.data.text import Text, load_text
 from mobilequant.errors import UsageError
 from mobilequant.integer.graph import IntegerGraph
-from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
+from mobilequant.integer.provable import provable
 from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import write_package
@@ -141,8 +142,7 @@ class Job:
             checkpoint=workspace,
             track=track,
         )
-        quantized = self._widened(quantized, windows, workspace, track)
-        return replace(quantized, activations=provable_activations(quantized))
+        return provable(self._widened(quantized, windows, workspace, track))
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
         """The prefix tokens: given, remembered from before a resume, or searched."""
