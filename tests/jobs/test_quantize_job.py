@@ -15,6 +15,7 @@ from mobilequant.jobs.quantize import prepare, quantize
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.pipeline import resource
+from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.recipe import Recipe, load_recipe, recipe_hash
 from mobilequant.pipeline.workspace import Workspace
 
@@ -191,3 +192,14 @@ def test_unknown_models_and_devices_are_refused(tiny_checkpoint, tiny_recipe, tm
         quantize("smolm2-135m", recipe=tiny_recipe, out=tmp_path / "out")
     with pytest.raises(UsageError, match="device"):
         quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", device="toaster")
+
+
+def test_a_run_that_is_at_work_is_left_alone(tiny_checkpoint, tiny_recipe, tmp_path):
+    request = {"recipe": tiny_recipe, "work_dir": tmp_path / "work"}
+    with locked(tmp_path / "work"):
+        for options in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(UsageError, match="another run is at work"):
+                quantize(tiny_checkpoint, out=tmp_path / "out", **request, **options)
+    with locked(tmp_path / ".out.partial"), pytest.raises(UsageError, match="another run is at work"):
+        quantize(tiny_checkpoint, out=tmp_path / "out", **request)
+    assert (quantize(tiny_checkpoint, out=tmp_path / "out", resume=True, **request) / "package.json").exists()

@@ -35,6 +35,7 @@ from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline import resource
 from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
@@ -115,18 +116,19 @@ class Job:
         """Do the work.
 
         Raises:
-            UsageError: the work folder holds another or an unfinished run.
+            UsageError: the work folder holds another or an unfinished run, or one that is at work.
             ResourceError: something cannot be written.
             LoweringError: the result cannot become an integer graph.
         """
         run = Run(self.name, model_sha256(self.model), self.text.sha256, self.recipe)
-        workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
-        quantized = self._quantized(workspace, track)
-        graph = lower(quantized)
-        with new_folder(self.out, force=force, marker=MANIFEST) as folder:
-            write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
-        if not self.keeps_work:
-            workspace.remove()
+        with locked(self.work_dir):
+            workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
+            quantized = self._quantized(workspace, track)
+            graph = lower(quantized)
+            with new_folder(self.out, force=force, marker=MANIFEST) as folder:
+                write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
+            if not self.keeps_work:
+                workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows)
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mobilequant.errors import ResourceError, UsageError
 from mobilequant.pipeline.atomic_file import sync_files, sync_folder
+from mobilequant.pipeline.lock import empty, locked
 
 
 def require_free(out: Path, *, force: bool, marker: str) -> None:
@@ -39,19 +41,19 @@ def new_folder(out: Path, *, force: bool, marker: str) -> Iterator[Path]:
     """
     require_free(out, force=force, marker=marker)
     partial, replaced = _sibling(out, "partial"), _sibling(out, "replaced")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir()
-    try:
-        yield partial
-        sync_files(partial)
-        _exchange(partial, out, replaced)
-        sync_folder(out.parent)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write {out}: {error.strerror or error}", "Free disk space, or choose another --out."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with locked(partial):
+        try:
+            empty(partial)  # what a killed run left
+            yield partial
+            sync_files(partial)
+            _exchange(partial, out, replaced)
+            sync_folder(out.parent)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {out}: {error.strerror or error}", "Free disk space, or choose another --out."
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -74,9 +76,8 @@ def _require_writable(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(20, "a file of that name is in the way")
-        probe = _sibling(out, "probe")
-        probe.mkdir(exist_ok=True)
-        probe.rmdir()
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent):
+            pass
     except OSError as error:
         raise ResourceError(f"cannot write to {out}: {error.strerror}", "Choose another folder for --out.") from None
 

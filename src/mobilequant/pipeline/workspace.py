@@ -22,6 +22,7 @@ from mobilequant.errors import CheckpointError, ResourceError, UsageError
 from mobilequant.pipeline import result_file
 from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.lock import empty
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.recipe import Recipe, recipe_hash
 
@@ -126,7 +127,7 @@ def open_workspace(folder: Path, run: Run, *, resume: bool, force: bool) -> Work
                 f"the work folder {folder} holds an unfinished run",
                 "Continue it with --resume, or start again with --force.",
             )
-        shutil.rmtree(folder)
+        empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**run.as_json(), "environment": environment().model_dump()}, indent=2)
