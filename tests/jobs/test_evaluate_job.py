@@ -12,6 +12,7 @@ from mobilequant.errors import CheckpointError, DataError, PackageError, UsageEr
 from mobilequant.integer.package import write_manifest
 from mobilequant.jobs import evaluate as evaluate_module
 from mobilequant.jobs.evaluate import evaluate
+from mobilequant.jobs.generate import generate
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import quantize
 
@@ -164,3 +165,10 @@ def test_windows_longer_than_the_context(tiny_checkpoint, tiny_recipe, tmp_path,
     with pytest.raises(UsageError) as caught:
         evaluate(package, text=scoring_text, window=longest + 1, tokens=1)
     assert f"--window {longest}" in caught.value.remedy
+
+
+def test_an_unknown_device_is_refused(tiny_package, scoring_text):
+    with pytest.raises(UsageError, match="device"):
+        evaluate(tiny_package, text=scoring_text, device="toaster")
+    with pytest.raises(UsageError, match="device"):
+        generate(tiny_package, "abc", device="toaster")

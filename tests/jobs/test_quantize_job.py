@@ -203,3 +203,27 @@ def test_a_run_that_is_at_work_is_left_alone(tiny_checkpoint, tiny_recipe, tmp_p
     with locked(tmp_path / ".out.partial"), pytest.raises(UsageError, match="another run is at work"):
         quantize(tiny_checkpoint, out=tmp_path / "out", **request)
     assert (quantize(tiny_checkpoint, out=tmp_path / "out", resume=True, **request) / "package.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "work", "said"),
+    [
+        ("both", "both", "overlap"),
+        ("out", "out/work", "overlap"),
+        ("work/out", "work", "overlap"),
+        (".", None, "a name"),
+        ("..", None, "a name"),
+        ("/", None, "a name"),
+    ],
+)
+def test_places_that_would_swallow_each_other(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch, out, work, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=out, work_dir=work)
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == [tiny_recipe]
+
+
+def test_a_seed_out_of_range(tiny_checkpoint, tiny_recipe, tmp_path):
+    with pytest.raises(UsageError, match="seed"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", seed=1 << 63)

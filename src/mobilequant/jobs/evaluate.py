@@ -15,6 +15,7 @@ from mobilequant.evaluate.protocol import Protocol, protocol, window_count
 from mobilequant.evaluate.result import Evaluation, config_hash
 from mobilequant.evaluate.score import score
 from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.executor import executors
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import Package, open_package
@@ -61,8 +62,9 @@ def evaluate(
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
-        UsageError: a task is unknown, or a window is longer than the package's context.
+        UsageError: a task or device is unknown, or a window is longer than the package's context.
     """
+    require_device(device)
     opened = open_package(Path(package))
     _require_room(opened, window)
     count = window_count(tokens, window)

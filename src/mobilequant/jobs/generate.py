@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mobilequant.errors import UsageError
 from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.package import Package, open_package
 from mobilequant.models.tokenizer import Tokenizer
 
@@ -39,6 +40,7 @@ def generate(
     if max_new_tokens < 1 or not 0 < temperature < math.inf:
         raise UsageError("nothing can be generated", "Use --max-new-tokens of 1 or more and a temperature above 0.")
     _require_unicode(prompt)
+    require_device(device)
     opened = open_package(Path(package))
     tokenizer = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size)
     interpreter = Interpreter(opened.graph, device)

@@ -7,12 +7,12 @@ model ─▶ windows ─▶ prefix ─▶ methods ─▶ 16-bit points ─▶ in
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mobilequant.data.text import Text, load_text
@@ -22,6 +22,7 @@ from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
 from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
@@ -201,10 +202,11 @@ def prepare(
         MobileQuantError: anything that would stop the run later.
     """
     out, keeps_work = Path(out), work_dir is not None
-    work = Path(work_dir) if work_dir is not None else out.with_name(f"{out.name}.work")
+    work = Path(work_dir) if work_dir is not None else out.parent / f"{out.name}.work"
+    _require_apart(out, work)
     require_free(out, force=force, marker=MANIFEST)
     methods = _make_methods(recipe)
-    _require_device(device)
+    require_device(device)
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
@@ -221,12 +223,13 @@ def _make_methods(recipe: Recipe) -> list[Method]:
     return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
-def _require_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"the device {device!r} cannot be used: {reason}", "Use --device cpu.") from error
+def _require_apart(out: Path, work_dir: Path) -> None:
+    """Neither folder may lie in the other: one appears whole, the other is emptied."""
+    if not out.name or out.name == "..":
+        raise UsageError(f"--out is {str(out)!r}", "Give the folder of the new package a name.")
+    places = [Path(os.path.realpath(folder)) for folder in (out, work_dir)]
+    if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+        raise UsageError(f"--out {out} and --work-dir {work_dir} overlap", "Put them side by side.")
 
 
 def _portable_name(model: str | Path) -> str:

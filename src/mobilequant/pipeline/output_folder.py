@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ def require_free(out: Path, *, force: bool, marker: str) -> None:
         UsageError: the folder is not empty, and is not ours or may not be replaced.
         ResourceError: the place cannot be written.
     """
+    _require_writable(out)
     if out.is_dir() and any(out.iterdir()):
         if not (out / marker).is_file():
             raise UsageError(
@@ -29,7 +31,6 @@ def require_free(out: Path, *, force: bool, marker: str) -> None:
             raise UsageError(
                 f"the output folder {out} already holds a package", "Choose another --out, or replace it with --force."
             )
-    _require_writable(out)
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def new_folder(out: Path, *, force: bool, marker: str) -> Iterator[Path]:
         UsageError, ResourceError: as ``require_free``.
     """
     require_free(out, force=force, marker=marker)
+    out = Path(os.path.realpath(out))  # where a link leads; the link stays
     partial, replaced = _sibling(out, "partial"), _sibling(out, "replaced")
     with locked(partial):
         try:
@@ -73,6 +75,7 @@ def _exchange(partial: Path, out: Path, replaced: Path) -> None:
 
 def _require_writable(out: Path) -> None:
     try:
+        out = Path(os.path.realpath(out))
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(20, "a file of that name is in the way")
@@ -83,5 +86,4 @@ def _require_writable(out: Path) -> None:
 
 
 def _sibling(out: Path, role: str) -> Path:
-    out = out.absolute()
     return out.with_name(f".{out.name}.{role}")

@@ -82,9 +82,18 @@ class Workspace:
         self._write(self._unit_path(step, unit), result_file.to_bytes(result))
 
     def note(self, name: str) -> Any | None:
-        """A small fact that was kept, or None."""
+        """A small fact that was kept, or None.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
         path = self._note_path(name)
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged: {error}", "Delete it and resume; what it held is found again."
+            ) from error
 
     def keep_note(self, name: str, value: Any) -> None:
         """Keep a small fact as JSON."""
