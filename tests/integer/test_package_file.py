@@ -369,6 +369,13 @@ def test_a_file_of_absurd_size_is_not_read(name, package):
         verify_files(package)
 
 
+def test_a_tokenizer_that_no_manifest_lists_has_a_sane_size_too(package):
+    (package / "tokenizer.json").touch()
+    os.truncate(package / "tokenizer.json", 1 << 40)
+    with pytest.raises(PackageError, match="more than"):
+        verify_files(package)
+
+
 def test_weights_that_do_not_fit_into_memory(package, monkeypatch):
     monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     with pytest.raises(ResourceError, match=f"reading {package}"):

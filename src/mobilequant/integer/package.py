@@ -185,8 +185,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a package of version {version!r}; this program reads version {VERSION}",
             "Use the MobileQuant version that wrote it, or quantize again.",
         )
+    _check_folder(folder)
     _check_files(folder, manifest.get("files"))
-    _check_links(folder)
     return manifest
 
 
@@ -217,17 +217,17 @@ def _check_files(folder: Path, files: Any) -> None:
         if not path.is_file() or path.stat().st_size != entry.get("bytes"):
             found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
             raise PackageError(f"{path} is {found}, expected {entry.get('bytes')} bytes", _REMEDY)
-        if entry["bytes"] > LARGEST_BYTES and path.suffix != ".safetensors":
-            raise PackageError(f"{path} has more than {LARGEST_BYTES:,} bytes", _REMEDY)
     require_memory(sum(entry["bytes"] for entry in files.values()), f"reading {folder}")
 
 
-def _check_links(folder: Path) -> None:
-    """A package is one folder: what somebody else puts into it may not open other files of this machine."""
+def _check_folder(folder: Path) -> None:
+    """Also what no manifest lists may not open other files of this machine, or be too large to read."""
     home = Path(os.path.realpath(folder))  # unlike Path.resolve, it also answers for a link to itself
     for path in folder.iterdir():
         if path.is_symlink() and Path(os.path.realpath(path)).parent != home:
             raise PackageError(f"{path} is a link that leads out of the package", "Put the file itself there.")
+        if path.suffix == ".json" and path.is_file() and path.stat().st_size > LARGEST_BYTES:
+            raise PackageError(f"{path} has more than {LARGEST_BYTES:,} bytes", _REMEDY)
 
 
 def _sha256(path: Path) -> str:
