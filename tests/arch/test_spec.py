@@ -131,3 +131,10 @@ def test_bos_rule_of_the_tokenizer_wins_over_the_familys():
 
 def test_first_of_several_bos_tokens():
     assert resolve("llama", bos_token_id=[5, 6]).bos_token == 5
+
+
+def test_bos_outside_the_vocabulary():
+    assert resolve("llama", bos_token_id=95).bos_token == 95
+    assert resolve("llama", bos_token_id=96).bos_token is None
+    with pytest.raises(CheckpointError, match="bos_token_id 96 is outside the vocabulary of 96"):
+        resolve("llama", bos_token_id=96, add_bos_token=True)

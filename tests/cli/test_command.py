@@ -162,6 +162,15 @@ def test_an_unexpected_error_is_short_and_leaves_a_log(tmp_path, monkeypatch, ca
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_no_memory_is_a_matter_of_resources(monkeypatch, capsys):
+    def fails(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(main_module, "app", fails)
+    assert run("inspect", "x") == 5
+    assert "not enough memory" in capsys.readouterr().err
+
+
 def in_a_new_process(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

@@ -88,6 +88,7 @@ def test_local_files(tmp_path):
         ("a.jsonl", b'{"text": 3}', "line 1 has no string"),
         ("a.jsonl", b'{"text": "x"}\n[1]', "line 2 has no string"),
         ("a.jsonl", b'{"text"', "line 1 is no JSON"),
+        ("a.jsonl", b'{"text": "x \\ud800"}', "half a character at position 2"),
         ("a.jsonl", b"[" * 100_000, "line 1 is no JSON"),
     ],
 )
@@ -95,6 +96,12 @@ def test_bad_files(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         load_text(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "x"), ("a.TXT", "x"), ("a.JSONL", '{"text": "x"}')])
+def test_a_byte_order_mark_is_no_text(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert load_text(tmp_path / name).content == "x"
 
 
 def test_unknown_name_lists_the_built_in_ones():

@@ -6,7 +6,8 @@ from functools import cache
 import pytest
 import torch
 
-from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.integer.lower import lower
+from mobilequant.integer.provable import provable
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
@@ -38,7 +39,7 @@ def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), wide_down=Fals
     found = run_methods(model, parse_scheme(scheme).with_sixteen_bit(probs), methods, windows(), prefix=prefix)
     if wide_down:
         found = widen_to_sixteen_bit(found, windows(), frozenset(down_inputs(found)))
-    return replace(found, activations=provable_activations(found))
+    return provable(found)
 
 
 @pytest.fixture(scope="session")

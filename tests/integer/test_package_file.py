@@ -1,10 +1,12 @@
 """What is saved is what is loaded; and whatever a stranger changes, a reader answers with PackageError or runs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from mobilequant.errors import PackageError
+from mobilequant.errors import PackageError, ResourceError
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.package import (
     GRAPH,
@@ -26,6 +28,7 @@ from mobilequant.integer.package import (
     write_manifest,
 )
 from mobilequant.integer.schema import validate
+from mobilequant.pipeline import resource
 
 TOKENS = torch.tensor([4, 90, 4, 17])
 FAMILIES = ["llama", "gemma2", "opt", "gpt_neox"]
@@ -175,6 +178,10 @@ def reads(output, *inputs):
 GRAPH_EDITS = {
     "unknown kind": (lambda g: op_of(g, "embed").update(kind="magic"), "unknown kind"),
     "unknown key": (lambda g: g.update(more=1), "more"),
+    "unknown key of a tensor": (lambda g: g["tensors"][0].update(more=1), "tensors.0.more"),
+    "unknown key of an op": (lambda g: g["ops"][3].update(more=1), "ops.3.more"),
+    "unknown key of a cache": (lambda g: g["caches"][0].update(more=1), "caches.0.more"),
+    "unknown attribute": (attribute("layers.0.probs", "more", 1), "attributes"),
     "missing key": (lambda g: g.pop("context"), "context"),
     "float for an integer": (lambda g: g.update(context=8.0), "context"),
     "no constant of that name": (lambda g: g["constants"].pop("layers.0.q.codes"), "missing"),
@@ -324,6 +331,80 @@ def test_numbers_that_are_none(number, package):
     (package / GRAPH).write_text(text)
     with pytest.raises(PackageError, match="scale"):
         load_graph(package)
+
+
+@pytest.mark.parametrize(("name", "key"), [(GRAPH, "context"), (GRAPH, "qmin"), (MANIFEST, "version")])
+def test_a_name_that_stands_twice(name, key, package):
+    text = (package / name).read_text()
+    (package / name).write_text(text.replace(f'"{key}":', f'"{key}": 1, "{key}":', 1))
+    with pytest.raises(PackageError, match=f"'{key}' stands there twice"):
+        read_manifest(package) if name == MANIFEST else load_graph(package)
+
+
+def test_an_array_that_stands_twice(package):
+    content = (package / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].rstrip()
+    entry = json.dumps(json.loads(header)["embed.codes"]).encode()
+    header = header[:-1] + b',"embed.codes":' + entry + b"}"
+    (package / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    with pytest.raises(PackageError, match=r"'embed.codes' stands there twice"):
+        load_graph(package)
+
+
+def test_an_array_that_nobody_asked_for(package):
+    save_file({**load_file(package / WEIGHTS), "more": np.zeros(3, np.int8)}, package / WEIGHTS)
+    with pytest.raises(PackageError, match="'more', which is no constant"):
+        load_graph(package)
+
+
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, MANIFEST])
+def test_a_file_of_absurd_size_is_not_read(name, package):
+    os.truncate(package / name, 1 << 40)  # takes no disk
+    if name != MANIFEST:
+        manifest = json.loads((package / MANIFEST).read_text())
+        manifest["files"][name]["bytes"] = 1 << 40
+        (package / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ResourceError if name == WEIGHTS else PackageError, match=r"more than|TB of memory"):
+        verify_files(package)
+
+
+def test_a_tokenizer_that_no_manifest_lists_has_a_sane_size_too(package):
+    (package / "tokenizer.json").touch()
+    os.truncate(package / "tokenizer.json", 1 << 40)
+    with pytest.raises(PackageError, match="more than"):
+        verify_files(package)
+
+
+def test_weights_that_do_not_fit_into_memory(package, monkeypatch):
+    monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(ResourceError, match=f"reading {package}"):
+        read_manifest(package)
+
+
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, "tokenizer.json"])
+def test_links_that_lead_out_of_the_package(name, package, original):
+    (package / name).unlink(missing_ok=True)
+    (package / name).symlink_to(original["llama"] / GRAPH if name == "tokenizer.json" else original["llama"] / name)
+    with pytest.raises(PackageError, match="leads out"):
+        read_manifest(package)
+
+
+def test_links_inside_the_package_are_files_like_others(package):
+    (package / "real.json").write_bytes((package / GRAPH).read_bytes())
+    (package / GRAPH).unlink()
+    (package / GRAPH).symlink_to("real.json")
+    verify_files(package)
+    (package / "loop").symlink_to("loop")
+    read_manifest(package)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, GRAPH])
+def test_a_pipe_is_no_file(name, package):
+    (package / name).unlink()
+    os.mkfifo(package / name)
+    with pytest.raises(PackageError):
+        read_manifest(package)
 
 
 MANIFEST_EDITS = {

@@ -1,13 +1,15 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.errors import UsageError
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
 from mobilequant.models.tiny import tiny_model
-from mobilequant.pipeline.recipe import CalibrationData
+from mobilequant.pipeline.recipe import CalibrationData, Recipe
 
 DATA = CalibrationData(text="x", window=6, count=3, seed=None)
-ARCH = tiny_model("llama").arch
+ARCH = tiny_model("llama").arch  # a context of 64 tokens, a vocabulary of 96
 
 
 def test_windows_start_with_bos_where_the_model_wants_it():
@@ -32,3 +34,20 @@ def test_a_prefix_that_holds_bos_takes_its_place():
     assert after_prefix(tokens, (9,), 1) is tokens
     assert after_prefix(tokens, (), 1) is tokens
     assert after_prefix(tokens, (1,), None) is tokens
+
+
+def recipe(**fields):
+    return Recipe.model_validate({"version": 1, "scheme": "static_w8c_a8_kv8", "methods": ["rtn"], **fields})
+
+
+@pytest.mark.parametrize(("prefix", "longest"), [({"max_tokens": 2}, 62), ({"tokens": [1]}, 63), ({"tokens": []}, 64)])
+def test_windows_fit_behind_the_prefix(prefix, longest):
+    require_room(ARCH, recipe(prefix=prefix, data={"window": longest}))
+    with pytest.raises(UsageError) as caught:
+        require_room(ARCH, recipe(prefix=prefix, data={"window": longest + 1}))
+    assert f"data.window to {longest}" in caught.value.remedy
+
+
+def test_a_prefix_that_the_model_does_not_know():
+    with pytest.raises(UsageError, match="names the token 96"):
+        require_room(ARCH, recipe(prefix={"tokens": [1, 96]}, data={"window": 16}))

@@ -2,12 +2,18 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mobilequant.cli.main import main
 from mobilequant.data.task import Request
 from mobilequant.errors import CheckpointError, DataError, PackageError, UsageError
+from mobilequant.integer.package import write_manifest
 from mobilequant.jobs import evaluate as evaluate_module
 from mobilequant.jobs.evaluate import evaluate
+from mobilequant.jobs.generate import generate
+from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import quantize
 
 
@@ -89,9 +95,80 @@ def test_too_short_a_text_and_no_package(tiny_package, scoring_text, tmp_path):
         evaluate(tmp_path, text=scoring_text, window=32, tokens=62)
 
 
-def test_a_damaged_simulation_is_refused(tiny_package, scoring_text, tmp_path):
+def rewrite_simulation(folder, change):
+    """Change arrays and header, and make the manifest fit: what a damaged copy cannot be, but a stranger can do."""
+    path = folder / "simulation.safetensors"
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["simulation"])
+    tensors = load_file(path)
+    change(header, tensors)
+    save_file(tensors, path, metadata={"simulation": json.dumps(header)})
+    write_manifest(folder, json.loads((folder / "package.json").read_text()))
+
+
+SIMULATION_EDITS = {
+    "no scheme": lambda header, tensors: header.pop("scheme"),
+    "points that are no names": lambda header, tensors: header.update(sixteen_bit=[[1]]),
+    "a missing scale": lambda header, tensors: tensors.pop("scale.layers.0.q"),
+    "too few scales": lambda header, tensors: tensors.update({"scale.layers.0.q": torch.ones(3)}),
+    "a gain of another shape": lambda header, tensors: tensors.update({"real.final_norm.weight": torch.ones(3)}),
+    "a gain of nothing": lambda header, tensors: tensors.update({"real.layers.9.q.weight": torch.ones(3)}),
+    "a bias that is too long": lambda header, tensors: tensors.update({"real.layers.0.q.bias": torch.ones(99)}),
+}
+
+
+@pytest.mark.parametrize("edit", SIMULATION_EDITS)
+def test_a_simulation_that_does_not_belong_to_the_graph(edit, tiny_package, scoring_text, tmp_path):
     package = shutil.copytree(tiny_package, tmp_path / "package")
-    path = package / "simulation.safetensors"
-    path.write_bytes(b"\0" * path.stat().st_size)
+    rewrite_simulation(package, SIMULATION_EDITS[edit])
     with pytest.raises(PackageError, match="cannot be read"):
         evaluate(package, text=scoring_text, window=32, tokens=62)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "simulation.safetensors", "tokenizer.json", "README.md"])
+def test_a_changed_byte_is_noticed(name, tiny_package, tmp_path):
+    package = shutil.copytree(tiny_package, tmp_path / "package")
+    content = bytearray((package / name).read_bytes())
+    content[-1] ^= 1
+    (package / name).write_bytes(content)
+    with pytest.raises(PackageError, match=f"{name} was changed"):
+        open_package(package)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"leading_token": "x"}, "leading_token"),
+        ({"leading_token": 1.5}, "leading_token"),
+        ({"leading_token": 260}, "outside the vocabulary"),
+        ({"leading_token": -1}, "outside the vocabulary"),
+        ({"model": "x"}, "model"),
+        ({"calibration": {"text": 5, "sha256": ""}}, "calibration.text"),
+        ({"scheme": [1]}, "scheme"),
+        ({"scheme": "\x1b[2J"}, "cannot be printed"),
+        ({"recipe_sha256": None}, "recipe_sha256"),
+    ],
+)
+def test_a_manifest_that_tells_nonsense(fields, said, tiny_package, tmp_path):
+    package = shutil.copytree(tiny_package, tmp_path / "package")
+    path = package / "package.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    with pytest.raises(PackageError, match=said):
+        open_package(package)
+
+
+@pytest.mark.parametrize(("prefix", "longest"), [("[]", 129), ("[256]", 128)])
+def test_windows_longer_than_the_context(tiny_checkpoint, tiny_recipe, tmp_path, scoring_text, prefix, longest):
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("tokens: auto", f"tokens: {prefix}"))
+    package = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
+    assert evaluate(package, text=scoring_text, window=longest, tokens=1)["protocol"]["window"] == longest
+    with pytest.raises(UsageError) as caught:
+        evaluate(package, text=scoring_text, window=longest + 1, tokens=1)
+    assert f"--window {longest}" in caught.value.remedy
+
+
+def test_an_unknown_device_is_refused(tiny_package, scoring_text):
+    with pytest.raises(UsageError, match="device"):
+        evaluate(tiny_package, text=scoring_text, device="toaster")
+    with pytest.raises(UsageError, match="device"):
+        generate(tiny_package, "abc", device="toaster")

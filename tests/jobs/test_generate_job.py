@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -28,15 +30,18 @@ def test_generation_ends_where_the_context_ends(tiny_package):
     assert 1 <= len("".join(pieces)) <= 9
 
 
-@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"temperature": 0.0}])
+@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, *({"temperature": t} for t in (0.0, math.nan, math.inf))])
 def test_impossible_options(tiny_package, options):
     with pytest.raises(UsageError):
         generate(tiny_package, "abc", **options)
 
 
-def test_an_empty_prompt_is_refused(tiny_package):
-    with pytest.raises(UsageError, match="prompt is empty"):
-        generate(tiny_package, "")
+@pytest.mark.parametrize(
+    ("prompt", "said"), [("", "prompt is empty"), ("a\udcff", "no valid Unicode"), ("a" * 129, "only holds 128")]
+)
+def test_prompts_that_cannot_be_continued(tiny_package, prompt, said):
+    with pytest.raises(UsageError, match=said):
+        generate(tiny_package, prompt)
 
 
 def test_picking():

@@ -15,6 +15,7 @@ from mobilequant.jobs.quantize import prepare, quantize
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.pipeline import resource
+from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.recipe import Recipe, load_recipe, recipe_hash
 from mobilequant.pipeline.workspace import Workspace
 
@@ -163,7 +164,7 @@ def test_a_failure_in_the_last_step_leaves_no_package(tiny_checkpoint, tiny_reci
     [
         ({"methods": [{"rnt": {}}]}, UsageError, "unknown method 'rnt'"),
         ({"methods": [{"smoothquant": {"alhpa": 1}}]}, UsageError, "alhpa"),
-        ({"data": {"text": "sotuu"}}, DataError, "sotuu"),
+        ({"data": {"text": "sotuu", "window": 24}}, DataError, "sotuu"),
     ],
 )
 def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, fields, error, said):
@@ -175,7 +176,7 @@ def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, 
 def test_too_short_a_text_is_refused(tiny_checkpoint, tiny_recipe, tmp_path):
     (tmp_path / "short.txt").write_text("too short")
     recipe = Recipe.model_validate(
-        {**load_recipe(tiny_recipe).model_dump(), "data": {"text": str(tmp_path / "short.txt")}}
+        {**load_recipe(tiny_recipe).model_dump(), "data": {"text": str(tmp_path / "short.txt"), "window": 24}}
     )
     with pytest.raises(DataError, match="too short"):
         quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "out")
@@ -191,3 +192,38 @@ def test_unknown_models_and_devices_are_refused(tiny_checkpoint, tiny_recipe, tm
         quantize("smolm2-135m", recipe=tiny_recipe, out=tmp_path / "out")
     with pytest.raises(UsageError, match="device"):
         quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", device="toaster")
+
+
+def test_a_run_that_is_at_work_is_left_alone(tiny_checkpoint, tiny_recipe, tmp_path):
+    request = {"recipe": tiny_recipe, "work_dir": tmp_path / "work"}
+    with locked(tmp_path / "work"):
+        for options in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(UsageError, match="another run is at work"):
+                quantize(tiny_checkpoint, out=tmp_path / "out", **request, **options)
+    with locked(tmp_path / ".out.partial"), pytest.raises(UsageError, match="another run is at work"):
+        quantize(tiny_checkpoint, out=tmp_path / "out", **request)
+    assert (quantize(tiny_checkpoint, out=tmp_path / "out", resume=True, **request) / "package.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "work", "said"),
+    [
+        ("both", "both", "overlap"),
+        ("out", "out/work", "overlap"),
+        ("work/out", "work", "overlap"),
+        (".", None, "a name"),
+        ("..", None, "a name"),
+        ("/", None, "a name"),
+    ],
+)
+def test_places_that_would_swallow_each_other(tiny_checkpoint, tiny_recipe, tmp_path, monkeypatch, out, work, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=out, work_dir=work)
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == [tiny_recipe]
+
+
+def test_a_seed_out_of_range(tiny_checkpoint, tiny_recipe, tmp_path):
+    with pytest.raises(UsageError, match="seed"):
+        quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out", seed=1 << 63)

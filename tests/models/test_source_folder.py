@@ -1,15 +1,18 @@
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mobilequant.arch import registry
-from mobilequant.errors import CheckpointError
+from mobilequant.errors import CheckpointError, ResourceError
 from mobilequant.models.canonical import hf_module
 from mobilequant.models.sources.folder import load_folder, read_config
+from mobilequant.models.sources.shard import Shards
 from mobilequant.models.tiny import tiny_config, tiny_model
+from mobilequant.pipeline import resource
 
 
 @pytest.fixture
@@ -66,4 +69,19 @@ def test_damaged_config(folder, content):
 def test_huge_config_is_not_read(folder, monkeypatch):
     monkeypatch.setattr("mobilequant.models.json_file.LARGEST_BYTES", 10)
     with pytest.raises(CheckpointError, match="more than 10 bytes"):
+        load_folder(folder)
+
+
+def test_a_wrapper_around_a_language_model_is_told(folder):
+    config = {"model_type": "gemma3", "text_config": tiny_config("gemma3_text")}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="text_config") as caught:
+        load_folder(folder)
+    assert "language_model" in caught.value.remedy
+
+
+def test_memory_is_checked_before_a_tensor_is_read(folder, monkeypatch):
+    monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(Shards, "__getitem__", None)
+    with pytest.raises(ResourceError, match=rf"loading {folder} needs about .* kB of memory"):
         load_folder(folder)

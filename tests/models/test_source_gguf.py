@@ -1,5 +1,6 @@
 import json
 import struct
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilequant.arch import registry
-from mobilequant.errors import CheckpointError
+from mobilequant.errors import CheckpointError, ResourceError
 from mobilequant.models.canonical import build_model
 from mobilequant.models.sources import resolve
 from mobilequant.models.sources.gguf_config import FAMILIES, find_family, hf_config
@@ -20,6 +21,7 @@ from mobilequant.models.sources.gguf_rope import LLAMA3_TABLE, LONG_TABLE, SHORT
 from mobilequant.models.sources.gguf_tensor import BLOCK_ROLES, MODEL_ROLES, hf_tensors, side_tables
 from mobilequant.models.tiny import tiny_model
 from mobilequant.models.tokenizer import Tokenizer
+from mobilequant.pipeline import resource
 
 NAMES = {role: name for name, role in (BLOCK_ROLES | MODEL_ROLES).items()}
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
@@ -263,6 +265,14 @@ def test_file_becomes_a_cached_folder_once(complete, tmp_path, monkeypatch):
     monkeypatch.setattr("mobilequant.models.sources.gguf_file.convert", None)
     assert torch.equal(resolve(str(complete)).tensors["embed.weight"], model.tensors["embed.weight"])
     assert [folder.parent for folder in (tmp_path / "models").iterdir()] == [tmp_path / "models"]
+
+
+def test_memory_is_checked_before_the_conversion(complete, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOBILEQUANT_CACHE", str(tmp_path))
+    monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr("mobilequant.models.sources.gguf_file.convert", None)
+    with pytest.raises(ResourceError, match=f"converting {complete} needs about .* MB of memory"):
+        resolve(str(complete))
 
 
 def test_same_file_gives_the_same_bytes(complete, tmp_path):

@@ -111,3 +111,10 @@ def test_real_ids_are_the_recorded_ones():
     assert len(ids) == 139_035
     digest = hashlib.sha256(np.array(ids[:20_480], "<i4").tobytes()).hexdigest()
     assert digest == "4b14b4881570e7d0c8d1723a1137b7de793d62ca0795e119c81b32dcea006a7a"
+
+
+def test_more_tokens_than_the_model_has_are_refused_where_a_text_uses_them(folder):
+    tokenizer = Tokenizer.load(folder, num_rows=257)  # the bytes and one merged pair
+    assert max(tokenizer.encode("abc")) < 257
+    with pytest.raises(CheckpointError, match="only 257 embeddings"):
+        tokenizer.encode("hello")

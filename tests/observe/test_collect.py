@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mobilequant.arch import point
+from mobilequant.errors import CheckpointError
 from mobilequant.models.decoder import block, compute_prefix, forward, head
 from mobilequant.models.tiny import tiny_model
 from mobilequant.observe import collect as collect_module
@@ -98,3 +99,10 @@ def test_the_pass_ends_behind_the_last_point_that_is_needed(monkeypatch):
         assert ran == expected
         values = _values(model, _windows(model, count=1), name)
         assert (stats[Need("minmax", name)].low, stats[Need("minmax", name)].high) == (values.min(), values.max())
+
+
+def test_a_model_that_overflows_is_refused():
+    model = tiny_model("llama")
+    model.tensors["layers.1.down.weight"].fill_(3e38)
+    with pytest.raises(CheckpointError, match="layer 1"):
+        collect(model, _windows(model), [Need("minmax", "layers.1.mlp_residual")])

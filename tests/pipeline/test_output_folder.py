@@ -66,3 +66,20 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     (tmp_path / ".out.partial" / "half").write_text("half")
     fill(tmp_path / "out", "one")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [MARKER]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_followed_and_stays(tmp_path, exists):
+    if exists:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with new_folder(tmp_path / "link", force=False, marker=MARKER) as folder:
+        (folder / MARKER).write_text("x")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "real" / MARKER).exists()
+
+
+def test_a_name_that_no_disk_takes(tmp_path):
+    with pytest.raises(ResourceError, match="too long"):
+        require_free(tmp_path / ("n" * 300), force=False, marker=MARKER)

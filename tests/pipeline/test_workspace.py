@@ -143,3 +143,11 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path):
     assert run_worker(tmp_path / "killed") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
     assert isinstance(Workspace(tmp_path / "killed").load("rtn", "layers.39"), Result)
+
+
+def test_a_damaged_note_names_the_file(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.keep_note("prefix", [1])
+    (tmp_path / "notes" / "prefix.json").write_text("[1")
+    with pytest.raises(CheckpointError, match=r"prefix\.json is damaged"):
+        workspace.note("prefix")

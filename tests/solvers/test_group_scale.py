@@ -5,7 +5,7 @@ import torch
 
 from mobilequant.errors import UsageError
 from mobilequant.numerics.qtype import INT4
-from mobilequant.solvers.group_scale import weight_scale
+from mobilequant.solvers.group_scale import check_group_size, weight_scale
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.rounding import nearest_codes
 
@@ -53,3 +53,10 @@ def test_indivisible_group_names_tensor_and_nearest_sizes():
         weight_scale("layers.1.down", torch.zeros(2, 80), INT4, 64, ABSMAX)
     assert "layers.1.down.weight" in caught.value.message
     assert "40" in caught.value.remedy and "80" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("columns", "said"), [(72, "36 or 72,"), (33, "of 33,"), (48, "of 48,")])
+def test_group_sizes_that_would_do_are_named_once(columns, said):
+    with pytest.raises(UsageError) as caught:
+        check_group_size("layers.0.q", columns, 64)
+    assert said in caught.value.remedy

@@ -119,6 +119,7 @@ class ArchSpec:
         layers = self._layers(checked, head_dim)
         scalar = checked.value(self.attention_scalar) if self.attention_scalar else head_dim
         hidden_size = checked.size(self.hidden_size)
+        add_bos = checked.flag(Key("add_bos_token", self.add_bos))
         return Architecture(
             family=self.family,
             vocab_size=checked.size(Key("vocab_size")),
@@ -143,8 +144,8 @@ class ArchSpec:
             learned_positions="positions" in self.names,
             tied_head=checked.flag(self.tied_head),
             max_context=self._max_context(checked),
-            bos_token=checked.optional_token(Key("bos_token_id")),
-            add_bos=checked.flag(Key("add_bos_token", self.add_bos)),
+            bos_token=_bos_token(checked, add_bos),
+            add_bos=add_bos,
         )
 
     def _refuse_variants(self, config: Config) -> None:
@@ -220,6 +221,17 @@ class ArchSpec:
             raise config.wrong("max_window_layers", f"must be an integer, but is {first!r}")
         is_full = (layer < first or (period and (layer + 1) % period == 0) for layer in range(depth))
         return [FULL if full else SLIDING for full in is_full]
+
+
+def _bos_token(config: Config, add_bos: bool) -> int | None:
+    """BOS; none where the vocabulary lacks it, which is an error only if texts are to begin with it."""
+    key, vocab_size = Key("bos_token_id"), config.size(Key("vocab_size"))
+    bos = config.optional_token(key)
+    if bos is None or bos < vocab_size:
+        return bos
+    if add_bos:
+        raise config.wrong(key.name, f"{bos} is outside the vocabulary of {vocab_size}")
+    return None
 
 
 def _plain(config: Config, source: Any) -> Any:

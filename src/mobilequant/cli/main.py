@@ -24,7 +24,7 @@ from mobilequant.cli.inspect import inspect
 from mobilequant.cli.models import models
 from mobilequant.cli.quantize import quantize
 from mobilequant.cli.recipes import recipes
-from mobilequant.errors import MobileQuantError
+from mobilequant.errors import MobileQuantError, ResourceError
 
 INTERRUPTED = 130
 _RESUMABLE = ("quantize", "demo")
@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _interrupted(given)
+    except MemoryError:
+        output.tell("Error: there is not enough memory\nClose other programs, or choose a smaller model or text.")
+        return ResourceError.exit_code
     except Exception as error:  # whatever it is, the user gets a sentence and a file, not a wall of text
         return _unexpected(error, "--debug" in given)
     return 0

@@ -24,12 +24,18 @@ class Text:
 
 
 def make_text(name: str, parts: Iterable[str]) -> Text:
-    """A text out of its documents. Raises DataError when nothing but white space is in them."""
+    """A text out of its documents. Raises DataError when only white space is in them, or what is no Unicode."""
     documents = tuple(parts)
     content = SEPARATOR.join(documents)
     if not content.strip():
         raise DataError(f"The text {name} is empty.", "Choose another file, or another field of it.")
-    return Text(name, content, hashlib.sha256(content.encode()).hexdigest(), documents)
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The text {name} holds half a character at position {error.start}.", "Remove it: it is no valid Unicode."
+        ) from error
+    return Text(name, content, hashlib.sha256(encoded).hexdigest(), documents)
 
 
 def load_text(name_or_path: str | Path) -> Text:

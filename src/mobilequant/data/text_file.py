@@ -10,13 +10,14 @@ from mobilequant.errors import DataError
 
 def documents(path: Path) -> list[str]:
     """The documents of a .txt or .jsonl file. Raises DataError for other kinds and for damaged content."""
-    if path.suffix not in (".txt", ".jsonl"):
+    kind = path.suffix.lower()
+    if kind not in (".txt", ".jsonl"):
         raise DataError(f"{path} is neither .txt nor .jsonl.", 'Convert it; .jsonl has one {"text": …} in a line.')
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")  # a byte order mark is no text
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read {path} as UTF-8 text: {error}.", "Save it as UTF-8.") from error
-    return [content] if path.suffix == ".txt" else _lines(path, content)
+    return [content] if kind == ".txt" else _lines(path, content)
 
 
 def _lines(path: Path, content: str) -> list[str]:

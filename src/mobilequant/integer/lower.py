@@ -6,20 +6,16 @@ The walk mirrors ``models.decoder`` step by step, with the same names, so that t
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from mobilequant.arch import point
 from mobilequant.errors import LoweringError, PackageError
-from mobilequant.integer.bound import widest_symmetric_code
 from mobilequant.integer.build import GraphBuilder
 from mobilequant.integer.graph import IntegerGraph, KVLayer
 from mobilequant.integer.ops.table import RealFunction
 from mobilequant.integer.schema import validate
 from mobilequant.models.quantized import QuantizedModel
-from mobilequant.numerics.qparams import QParams
-from mobilequant.numerics.qtype import INT16
 
 DEFAULT_CONTEXT = 2048
 
@@ -60,28 +56,6 @@ def lower(quantized: QuantizedModel, *, context: int | None = None) -> IntegerGr
     except PackageError as error:
         raise LoweringError(error.message, "Choose other precisions or ranges for the tensor that is named.") from error
     return graph
-
-
-def provable_activations(quantized: QuantizedModel) -> dict[str, QParams]:
-    """The activation parameters, with 16-bit inputs of linears narrowed until their accumulators provably fit int32.
-
-    A narrowed tensor keeps its range and gets a coarser step: fewer than 16 effective bits, never an overflow.
-    Methods call this before simulation, so that fake-quant and integer model use the same parameters.
-    """
-    activations = dict(quantized.activations)
-    for linear in quantized.model.linears():
-        source = point.input_of(quantized.model.arch, linear)
-        if activations[source].qtype.storage != INT16.storage:
-            continue
-        weight = quantized.weights[linear]
-        multiplier = None if weight.group_multiplier is None else weight.group_multiplier.numpy()
-        q, bias = activations[source], quantized.model.bias(linear)
-        per_code = None if bias is None else (bias.double() / weight.scale.double()).numpy() / (q.scale * q.qtype.qmax)
-        widest = widest_symmetric_code(weight.codes.numpy(), multiplier, per_code)
-        if widest < q.qtype.qmax:
-            narrow = replace(INT16, qmin=-widest, qmax=widest)
-            activations[source] = QParams(q.scale * q.qtype.qmax / widest, 0, narrow)
-    return activations
 
 
 class _Walk:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,10 @@ from safetensors.numpy import load_file, save_file
 from mobilequant.errors import PackageError
 from mobilequant.integer.graph import Constant, IntegerGraph, KVLayer, Op, TensorSpec
 from mobilequant.integer.schema import validate
+from mobilequant.models.json_file import LARGEST_BYTES, without_duplicates
+from mobilequant.models.safetensors_header import check_header
 from mobilequant.numerics.packing import pack_int4, unpack_int4
+from mobilequant.pipeline.resource import require_memory
 
 FORMAT, VERSION = "mobilequant-package", 1
 MANIFEST, GRAPH, WEIGHTS = "package.json", "graph.json", "weights.safetensors"
@@ -82,20 +86,34 @@ def load_graph(folder: Path) -> IntegerGraph:
         PackageError: a file is missing, truncated or corrupted, or the graph is not valid.
     """
     try:
-        file = TypeAdapter(_GraphFile).validate_json((folder / GRAPH).read_bytes(), strict=True)
+        file = TypeAdapter(_GraphFile).validate_json(_read_json(folder / GRAPH), strict=True)
+        check_header(folder / WEIGHTS)
         arrays = load_file(folder / WEIGHTS)
     except OSError as error:
         raise PackageError(f"{folder}: cannot read {error.filename or WEIGHTS}", _REMEDY) from error
     except ValidationError as error:
-        raise PackageError(f"{folder / GRAPH}: {_first_problem(error)}", _REMEDY) from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the last three: dtypes that numpy lacks
+        raise PackageError(f"{folder / GRAPH}: {first_problem(error)}", _REMEDY) from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:  # also dtypes that numpy lacks
         raise PackageError(f"{folder / WEIGHTS}: {error}", _REMEDY) from error
     return _assemble(file, arrays)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where a file breaks its schema, and how."""
     detail = error.errors(include_url=False)[0]
     return f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+
+
+def _read_json(path: Path) -> bytes:
+    """The content of a JSON file of sane size in which no name stands twice."""
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ValueError(f"it has more than {LARGEST_BYTES:,} bytes")
+        content = path.read_bytes()
+        json.loads(content, object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise PackageError(f"{path} is no valid JSON: {error}", _REMEDY) from error
+    return content
 
 
 def _assemble(file: _GraphFile, arrays: Mapping[str, np.ndarray]) -> IntegerGraph:
@@ -114,6 +132,8 @@ def _assemble(file: _GraphFile, arrays: Mapping[str, np.ndarray]) -> IntegerGrap
         prefix_tokens=file.prefix_tokens,
     )
     validate(graph)
+    if unknown := arrays.keys() - file.constants.keys():
+        raise PackageError(f"{WEIGHTS} holds {min(unknown)!r}, which is no constant of the graph", _REMEDY)
     return graph
 
 
@@ -146,16 +166,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         PackageError: no package lies there, it is of another version, or a file is missing or truncated.
+        ResourceError: it does not fit into memory.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except OSError as error:
+    if not (folder / MANIFEST).is_file():
         raise PackageError(
             f"{folder} is not a MobileQuant package (no {MANIFEST})",
             "Make one with `mobilequant quantize MODEL --out DIR`.",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise PackageError(f"{folder / MANIFEST}: {error}", _REMEDY) from error
+        )
+    try:
+        manifest = json.loads(_read_json(folder / MANIFEST))
+    except OSError as error:
+        raise PackageError(f"cannot read {folder / MANIFEST}: {error.strerror}", _REMEDY) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackageError(f"{folder / MANIFEST} is not of format {FORMAT!r}", _REMEDY)
     version = manifest.get("version")
@@ -164,6 +185,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a package of version {version!r}; this program reads version {VERSION}",
             "Use the MobileQuant version that wrote it, or quantize again.",
         )
+    _check_folder(folder)
     _check_files(folder, manifest.get("files"))
     return manifest
 
@@ -175,7 +197,11 @@ def verify_files(folder: Path) -> None:
         PackageError: a file differs from what was written.
     """
     for name, entry in read_manifest(folder)["files"].items():
-        if _sha256(folder / name) != entry.get("sha256"):
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise PackageError(f"cannot read {folder / name}: {error.strerror}", _REMEDY) from error
+        if found != entry.get("sha256"):
             raise PackageError(f"{folder / name} was changed after it was written", _REMEDY)
 
 
@@ -191,6 +217,17 @@ def _check_files(folder: Path, files: Any) -> None:
         if not path.is_file() or path.stat().st_size != entry.get("bytes"):
             found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
             raise PackageError(f"{path} is {found}, expected {entry.get('bytes')} bytes", _REMEDY)
+    require_memory(sum(entry["bytes"] for entry in files.values()), f"reading {folder}")
+
+
+def _check_folder(folder: Path) -> None:
+    """Also what no manifest lists may not open other files of this machine, or be too large to read."""
+    home = Path(os.path.realpath(folder))  # unlike Path.resolve, it also answers for a link to itself
+    for path in folder.iterdir():
+        if path.is_symlink() and Path(os.path.realpath(path)).parent != home:
+            raise PackageError(f"{path} is a link that leads out of the package", "Put the file itself there.")
+        if path.suffix == ".json" and path.is_file() and path.stat().st_size > LARGEST_BYTES:
+            raise PackageError(f"{path} has more than {LARGEST_BYTES:,} bytes", _REMEDY)
 
 
 def _sha256(path: Path) -> str:

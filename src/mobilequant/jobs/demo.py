@@ -30,6 +30,7 @@ from mobilequant.evaluate.protocol import Protocol, window_count
 from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.baseline import score_rounding
 from mobilequant.jobs.calibration import after_prefix, leading_token
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
@@ -223,6 +224,7 @@ def prepare_demo(
     require_free(out, force=force or resume, marker=_MARKER)
     if not (resume or force) and (out / "work").exists():
         raise UsageError(f"{out} holds an unfinished demo", "Continue it with --resume, or start again with --force.")
+    require_device(device)
     loaded = resolve(model, track=track)
     speed = measured_flops_per_s(device)
     plans = [plan_quantize(loaded.arch, load_recipe(preset), speed) for preset in PRESETS]

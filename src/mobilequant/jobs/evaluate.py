@@ -10,11 +10,12 @@ from typing import Any
 from mobilequant.data.task import load_task
 from mobilequant.data.text import Text, load_text
 from mobilequant.data.window import refuse_overlap, windows
-from mobilequant.errors import CheckpointError, DataError
+from mobilequant.errors import CheckpointError, DataError, UsageError
 from mobilequant.evaluate.protocol import Protocol, protocol, window_count
 from mobilequant.evaluate.result import Evaluation, config_hash
 from mobilequant.evaluate.score import score
 from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.executor import executors
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import Package, open_package
@@ -61,17 +62,19 @@ def evaluate(
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
-        UsageError: a task is unknown.
+        UsageError: a task or device is unknown, or a window is longer than the package's context.
     """
+    require_device(device)
     opened = open_package(Path(package))
+    _require_room(opened, window)
     count = window_count(tokens, window)
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     requests = {task: load_task(task) for task in tasks}
     source = float_model(opened, model, track).to(device=device)
-    encode = Tokenizer.load(opened.folder).encode
+    encode = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size).encode
     cut = windows(encode(scoring.content), window=window, count=count, seed=None).to(device)
-    bos = opened.fact("leading_token")
+    bos = opened.about.leading_token
     quantized = load_simulation(opened.folder, opened.graph, source)
     candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
     scores = score(candidates, cut, bos=bos, track=track)
@@ -81,13 +84,24 @@ def evaluate(
     return {**scores, "tasks": answers, **_record(opened, settings, record)}
 
 
+def _require_room(package: Package, window: int) -> None:
+    """A window's last token is only predicted; BOS takes a place where the prefix does not hold it already."""
+    graph, bos = package.graph, package.about.leading_token
+    longest = graph.context - graph.num_prefix + (bos is None or graph.prefix_tokens[:1] == (bos,))
+    if window > longest:
+        raise UsageError(
+            f"windows of {window} tokens do not fit into the context of {graph.context}",
+            f"Use --window {longest} or less.",
+        )
+
+
 def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:
     evaluation = Evaluation(
-        model=package.fact("model", "name"),
-        scheme=package.fact("scheme"),
+        model=package.about.model.name,
+        scheme=package.about.scheme,
         settings=settings,
         config_hash=config_hash(settings),
-        hashes={"model": package.fact("model", "sha256"), "recipe": package.fact("recipe_sha256")},
+        hashes={"model": package.about.model.sha256, "recipe": package.about.recipe_sha256},
         environment=environment(),
         protocol=record,
     )
@@ -100,9 +114,9 @@ def float_model(package: Package, model: str | Path | None, track: Track) -> Mod
     Raises:
         CheckpointError: it is gone, or it is another model.
     """
-    name = str(model) if model is not None else str(package.fact("model", "name"))
+    name = str(model) if model is not None else package.about.model.name
     loaded = resolve(name, track=track)
-    if model_sha256(loaded) != package.fact("model", "sha256"):
+    if model_sha256(loaded) != package.about.model.sha256:
         raise CheckpointError(
             f"{name} is not the model that {package.folder} was made from: its weights differ",
             "Give the original with --model, or quantize again.",
@@ -116,7 +130,7 @@ def refuse_calibration_text(package: Package, scoring: Text) -> None:
     Raises:
         DataError: the texts overlap.
     """
-    name, sha256 = package.fact("calibration", "text"), package.fact("calibration", "sha256")
+    name, sha256 = package.about.calibration.text, package.about.calibration.sha256
     try:
         calibration = load_text(name)
     except DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mobilequant.errors import UsageError
 from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.package import Package, open_package
 from mobilequant.models.tokenizer import Tokenizer
 
@@ -33,12 +35,14 @@ def generate(
 
     Raises:
         PackageError: the package is missing or damaged.
-        UsageError: the prompt is empty or longer than the context, or an option is out of range.
+        UsageError: the prompt is empty, no Unicode, or longer than the context, or an option is out of range.
     """
-    if max_new_tokens < 1 or temperature <= 0:
+    if max_new_tokens < 1 or not 0 < temperature < math.inf:
         raise UsageError("nothing can be generated", "Use --max-new-tokens of 1 or more and a temperature above 0.")
+    _require_unicode(prompt)
+    require_device(device)
     opened = open_package(Path(package))
-    tokenizer = Tokenizer.load(opened.folder)
+    tokenizer = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size)
     interpreter = Interpreter(opened.graph, device)
     pick = most_likely if greedy else sampler(interpreter.logits_scale, temperature, seed)
     tokens = new_tokens(interpreter, prompt_tokens(opened, tokenizer, prompt), pick)
@@ -49,14 +53,25 @@ def prompt_tokens(package: Package, tokenizer: Tokenizer, prompt: str) -> list[i
     """The ids that the graph is fed: BOS where the model wants it and the constant prefix does not hold it already.
 
     Raises:
-        UsageError: there is nothing to continue.
+        UsageError: there is nothing to continue, or it does not fit the context.
     """
-    bos = package.fact("leading_token")
+    bos = package.about.leading_token
     held = package.graph.prefix_tokens[:1] == (bos,)
     ids = ([] if bos is None or held else [bos]) + tokenizer.encode(prompt)
     if not ids:
         raise UsageError("the prompt is empty", "Give some text with --prompt.")
+    room = package.graph.context - package.graph.num_prefix
+    if len(ids) > room:
+        raise UsageError(f"the prompt has {len(ids)} tokens, and the context only holds {room}", "Give a shorter one.")
     return ids
+
+
+def _require_unicode(prompt: str) -> None:
+    """Bytes of a command line that are no text arrive as halves of characters."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the prompt is no valid Unicode", "Give it as UTF-8.") from error
 
 
 def new_tokens(interpreter: Interpreter, prompt: list[int], pick: Picker) -> Iterator[int]:

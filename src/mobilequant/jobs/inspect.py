@@ -24,13 +24,13 @@ def inspect(package: str | Path) -> dict[str, Any]:
     opened = open_package(Path(package))
     graph = opened.graph
     return {
-        "model": opened.fact("model", "name"),
-        "scheme": opened.fact("scheme"),
-        "recipe_sha256": opened.fact("recipe_sha256"),
+        "model": opened.about.model.name,
+        "scheme": opened.about.scheme,
+        "recipe_sha256": opened.about.recipe_sha256,
         "float_ops": len(graph.float_ops()),
         "bits_per_weight": bits_per_weight(graph),
         "sixteen_bit": graph.sixteen_bit(),
-        "sixteen_bit_inputs": opened.fact("sixteen_bit"),
+        "sixteen_bit_inputs": opened.about.sixteen_bit,
         "activations": len(graph.tensors),
         "prefix_tokens": list(graph.prefix_tokens),
         "context": graph.context,

@@ -6,11 +6,21 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from mobilequant.errors import PackageError
 from mobilequant.integer.graph import IntegerGraph
-from mobilequant.integer.package import load_graph, read_manifest, save_graph, write_manifest
+from mobilequant.integer.package import (
+    MANIFEST,
+    first_problem,
+    load_graph,
+    read_manifest,
+    save_graph,
+    verify_files,
+    write_manifest,
+)
 from mobilequant.jobs.measure import scheme_info
 from mobilequant.jobs.simulation import save_simulation
 from mobilequant.models.quantized import QuantizedModel
@@ -28,35 +38,62 @@ _TOKENIZER_FILES = (
 RECIPE = "recipe.yaml"
 
 
+def _require_printable(text: str) -> str:
+    """What is shown on a terminal may not steer it."""
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be printed")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_require_printable)]
+
+
+class _Source(BaseModel):
+    name: Printable
+    sha256: str
+
+
+class _Calibration(BaseModel):
+    text: str
+    sha256: str
+
+
+class About(BaseModel):
+    """What the manifest tells about where a package comes from, as far as a command reads it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    model: _Source
+    scheme: Printable
+    sixteen_bit: list[str]
+    recipe_sha256: str
+    leading_token: int | None
+    calibration: _Calibration
+
+
 @dataclass(frozen=True)
 class Package:
     """An opened package: its folder, what the manifest says about it, and the checked graph."""
 
     folder: Path
-    about: Mapping[str, Any]
+    about: About
     graph: IntegerGraph
-
-    def fact(self, *keys: str) -> Any:
-        """A value of the manifest by its path of keys.
-
-        Raises:
-            PackageError: the manifest lacks it.
-        """
-        value: Any = self.about
-        for key in keys:
-            if not isinstance(value, Mapping) or key not in value:
-                raise PackageError(f"{self.folder}: the manifest lacks {'.'.join(keys)}", "Quantize the model again.")
-            value = value[key]
-        return value
 
 
 def open_package(folder: Path) -> Package:
-    """Read a package and check it.
+    """Read a package and check it, the hash of every file included.
 
     Raises:
         PackageError: no package lies there, or it is damaged.
     """
-    return Package(folder, read_manifest(folder), load_graph(folder))
+    verify_files(folder)
+    graph = load_graph(folder)
+    try:
+        about = About.model_validate(read_manifest(folder))
+    except ValidationError as error:
+        raise PackageError(f"{folder / MANIFEST}: {first_problem(error)}", "Quantize the model again.") from error
+    if about.leading_token is not None and not 0 <= about.leading_token < graph.vocab_size:
+        raise PackageError(f"{folder / MANIFEST}: leading_token is outside the vocabulary", "Quantize the model again.")
+    return Package(folder, about, graph)
 
 
 def write_package(

@@ -7,20 +7,22 @@ model ─▶ windows ─▶ prefix ─▶ methods ─▶ 16-bit points ─▶ in
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mobilequant.data.text import Text, load_text
 from mobilequant.errors import UsageError
 from mobilequant.integer.graph import IntegerGraph
-from mobilequant.integer.lower import lower, provable_activations
+from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.integer.provable import provable
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
+from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
@@ -34,6 +36,7 @@ from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline import resource
 from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
@@ -114,18 +117,19 @@ class Job:
         """Do the work.
 
         Raises:
-            UsageError: the work folder holds another or an unfinished run.
+            UsageError: the work folder holds another or an unfinished run, or one that is at work.
             ResourceError: something cannot be written.
             LoweringError: the result cannot become an integer graph.
         """
         run = Run(self.name, model_sha256(self.model), self.text.sha256, self.recipe)
-        workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
-        quantized = self._quantized(workspace, track)
-        graph = lower(quantized)
-        with new_folder(self.out, force=force, marker=MANIFEST) as folder:
-            write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
-        if not self.keeps_work:
-            workspace.remove()
+        with locked(self.work_dir):
+            workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
+            quantized = self._quantized(workspace, track)
+            graph = lower(quantized)
+            with new_folder(self.out, force=force, marker=MANIFEST) as folder:
+                write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
+            if not self.keeps_work:
+                workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows)
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
@@ -141,8 +145,7 @@ class Job:
             checkpoint=workspace,
             track=track,
         )
-        quantized = self._widened(quantized, windows, workspace, track)
-        return replace(quantized, activations=provable_activations(quantized))
+        return provable(self._widened(quantized, windows, workspace, track))
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
         """The prefix tokens: given, remembered from before a resume, or searched."""
@@ -199,14 +202,16 @@ def prepare(
         MobileQuantError: anything that would stop the run later.
     """
     out, keeps_work = Path(out), work_dir is not None
-    work = Path(work_dir) if work_dir is not None else out.with_name(f"{out.name}.work")
+    work = Path(work_dir) if work_dir is not None else out.parent / f"{out.name}.work"
+    _require_apart(out, work)
     require_free(out, force=force, marker=MANIFEST)
     methods = _make_methods(recipe)
-    _require_device(device)
+    require_device(device)
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
     require_group_size(loaded.arch, recipe.base_scheme())
+    require_room(loaded.arch, recipe)
     plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)
@@ -218,12 +223,13 @@ def _make_methods(recipe: Recipe) -> list[Method]:
     return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
-def _require_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"the device {device!r} cannot be used: {reason}", "Use --device cpu.") from error
+def _require_apart(out: Path, work_dir: Path) -> None:
+    """Neither folder may lie in the other: one appears whole, the other is emptied."""
+    if not out.name or out.name == "..":
+        raise UsageError(f"--out is {str(out)!r}", "Give the folder of the new package a name.")
+    places = [Path(os.path.realpath(folder)) for folder in (out, work_dir)]
+    if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+        raise UsageError(f"--out {out} and --work-dir {work_dir} overlap", "Put them side by side.")
 
 
 def _portable_name(model: str | Path) -> str:
@@ -237,4 +243,4 @@ def _encode(model: Model, text: Text) -> list[int]:
         raise UsageError(
             f"{model.source or 'the model'} has no tokenizer", "Put its tokenizer.json into the model's folder."
         )
-    return Tokenizer.load(model.tokenizer_dir).encode(text.content)
+    return Tokenizer.load(model.tokenizer_dir, num_rows=model.arch.vocab_size).encode(text.content)

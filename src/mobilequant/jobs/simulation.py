@@ -4,7 +4,9 @@ simulation.safetensors
   scale.<matrix>         (O,) real scale of every output channel; the codes are those of the integer graph
   real.<tensor>          norm gains and biases, after all transforms
   prefix.{keys,values}.<layer>   the constant cache entries before rounding, (G, P, D)
-  header["simulation"]   scheme, 16-bit points, activation parameters, prefix tokens, whether the head is tied
+  header["simulation"]   scheme and its 16-bit points
+
+Everything else (codes, activation parameters, prefix tokens, whether the head is tied) is what the integer graph says.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import PackageError
-from mobilequant.integer.graph import Constant, IntegerGraph
+from mobilequant.integer.graph import IntegerGraph
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import BY_NAME
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline.result_file import activations_from_json, activations_to_json
 from mobilequant.pipeline.scheme import parse_scheme
 
 SIMULATION, _HEADER = "simulation.safetensors", "simulation"
@@ -38,9 +40,6 @@ def save_simulation(quantized: QuantizedModel, folder: Path) -> None:
     header = {
         "scheme": quantized.scheme.name,
         "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
-        "activations": activations_to_json(quantized.activations),
-        "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
-        "tied_head": quantized.model.arch.tied_head,
     }
     # The format refuses views of shared memory, hence the copies; all of these are small.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _real_numbers(quantized)}
@@ -62,7 +61,7 @@ def load_simulation(folder: Path, graph: IntegerGraph, source: Model) -> Quantiz
             device = source.tensors["embed.weight"].device
             tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return _rebuild(header, tensors, graph, source)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise PackageError(
             f"{folder / SIMULATION} cannot be read: {error}", "Copy the package again, or quantize again."
         ) from error
@@ -85,26 +84,37 @@ def _rebuild(
     header: Mapping[str, Any], tensors: Mapping[str, Tensor], graph: IntegerGraph, source: Model
 ) -> QuantizedModel:
     real = _section(tensors, "real.")
-    arch = replace(source.arch, tied_head=header["tied_head"])
-    weights = {name: _weight(name, scale, graph) for name, scale in _section(tensors, "scale.").items()}
-    if header["tied_head"]:
+    _check_shapes(real, source)
+    arch = replace(source.arch, tied_head=f"{point.LM_HEAD}.codes" not in graph.constants)
+    matrices = [name for name in (*source.linears(), *source.tables()) if name != point.LM_HEAD or not arch.tied_head]
+    weights = {name: _weight(tensors[f"scale.{name}"], name, graph, source.weight(name)) for name in matrices}
+    if arch.tied_head:
         weights[point.LM_HEAD] = weights[point.EMBED]
     return QuantizedModel(
         replace(source, arch=arch, tensors={**source.tensors, **real}),
         parse_scheme(header["scheme"]).with_sixteen_bit(frozenset(header["sixteen_bit"])),
         weights,
-        activations_from_json(header["activations"]),
-        _prefix(tuple(header["prefix_tokens"]), tensors, arch.num_layers),
+        {name: tensor.qparams() for name, tensor in graph.tensors.items()},
+        _prefix(graph, tensors, arch),
     )
+
+
+def _check_shapes(real: Mapping[str, Tensor], source: Model) -> None:
+    """Gains keep the shape that they had in the float model; a bias (a transform may add one) has one entry a row."""
+    for name, tensor in real.items():
+        expected = source.tensors[name.removesuffix("bias") + "weight" if name.endswith(".bias") else name].shape[:1]
+        if tensor.shape != expected:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {tuple(expected)}")
 
 
 def _section(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
-def _weight(name: str, scale: Tensor, graph: IntegerGraph) -> QuantizedWeight:
-    codes = _codes(name, graph)
-    group = graph.constants.get(f"{name}.group_multiplier")
+def _weight(scale: Tensor, name: str, graph: IntegerGraph, real: Tensor) -> QuantizedWeight:
+    codes, group = graph.constants[f"{name}.codes"], graph.constants.get(f"{name}.group_multiplier")
+    if codes.array.shape != real.shape or scale.shape != real.shape[:1]:
+        raise ValueError(f"codes and scales of {name} do not fit a matrix of {tuple(real.shape)}")
     return QuantizedWeight(
         torch.from_numpy(codes.array).to(scale.device),
         scale,
@@ -113,21 +123,13 @@ def _weight(name: str, scale: Tensor, graph: IntegerGraph) -> QuantizedWeight:
     )
 
 
-def _codes(name: str, graph: IntegerGraph) -> Constant:
-    """A tied head has no codes of its own."""
-    own = graph.constants.get(f"{name}.codes")
-    return graph.constants[f"{point.EMBED}.codes"] if own is None and name == point.LM_HEAD else _present(own, name)
-
-
-def _present(constant: Constant | None, name: str) -> Constant:
-    if constant is None:
-        raise KeyError(f"the integer graph has no codes of {name}")
-    return constant
-
-
-def _prefix(tokens: tuple[int, ...], tensors: Mapping[str, Tensor], num_layers: int) -> KVPrefix | None:
-    if not tokens:
+def _prefix(graph: IntegerGraph, tensors: Mapping[str, Tensor], arch: Architecture) -> KVPrefix | None:
+    if not graph.prefix_tokens:
         return None
-    keys = tuple(tensors[f"prefix.keys.{layer}"] for layer in range(num_layers))
-    values = tuple(tensors[f"prefix.values.{layer}"] for layer in range(num_layers))
-    return KVPrefix(tokens, keys, values)
+    keys, values = (
+        tuple(tensors[f"prefix.{kind}.{layer}"] for layer in range(arch.num_layers)) for kind in ("keys", "values")
+    )
+    expected = (arch.num_kv_heads, graph.num_prefix, arch.head_dim)
+    if any(tensor.shape != expected for tensor in (*keys, *values)):
+        raise ValueError(f"the prefix must have the shape {expected}")
+    return KVPrefix(graph.prefix_tokens, keys, values)

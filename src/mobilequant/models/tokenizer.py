@@ -16,15 +16,26 @@ FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
 
 class Tokenizer:
-    """The tokenizer of a checkpoint. ``bos`` and ``eos`` are the ids that its settings name, or None."""
+    """The tokenizer of a checkpoint. ``bos`` and ``eos`` are the ids that its settings name, or None.
 
-    def __init__(self, inner: tokenizers.Tokenizer, *, bos: int | None = None, eos: int | None = None) -> None:
+    ``num_rows``: rows of the model's embedding. A tokenizer may know more tokens, as long as no text uses them.
+    """
+
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        *,
+        bos: int | None = None,
+        eos: int | None = None,
+        num_rows: int | None = None,
+    ) -> None:
         self._inner = inner
         self.bos = bos
         self.eos = eos
+        self._num_rows = num_rows
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    def load(cls, folder: Path, *, num_rows: int | None = None) -> Tokenizer:
         """The tokenizer of a Hugging Face folder. Raises CheckpointError when tokenizer.json is missing or damaged."""
         path = folder / FILE
         if not path.is_file():
@@ -40,7 +51,7 @@ class Tokenizer:
             ) from error
         settings = read_settings(folder)
         ids = {name: inner.token_to_id(_content(settings.get(f"{name}_token"))) for name in ("bos", "eos")}
-        return cls(inner, **ids)
+        return cls(inner, **ids, num_rows=num_rows)
 
     @property
     def vocab_size(self) -> int:
@@ -48,8 +59,17 @@ class Tokenizer:
         return self._inner.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; special tokens only where the text spells them."""
-        return self._inner.encode(text, add_special_tokens=False).ids
+        """Token ids of a text; special tokens only where the text spells them.
+
+        Raises CheckpointError when the model has no embedding for one of them.
+        """
+        ids = self._inner.encode(text, add_special_tokens=False).ids
+        if self._num_rows is not None and max(ids, default=0) >= self._num_rows:
+            raise CheckpointError(
+                f"The tokenizer gives the token id {max(ids)}, but the model has only {self._num_rows} embeddings.",
+                "Put the tokenizer.json that belongs to this model into its folder.",
+            )
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""

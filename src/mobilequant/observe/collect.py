@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.errors import CheckpointError
 from mobilequant.models.decoder import Tap, block, embed, head, untouched
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
@@ -78,6 +79,9 @@ def collect(
 
     The tokens of ``prefix`` are not among those observed; its keys and values are, as constants of their cache.
     The pass ends behind the last point that is needed.
+
+    Raises:
+        CheckpointError: the model overflows.
     """
     wanted = list(needs)
     observer = Observer(model, wanted)
@@ -86,11 +90,20 @@ def collect(
         hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
         for layer in range(min(depth, model.arch.num_layers)):
             hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
+            _require_finite(hidden, layer)
         if depth > model.arch.num_layers:
             head(model, hidden, tap=observer)
     if prefix:
         observer.see_prefix(model.arch, prefix)
     return observer.results()
+
+
+def _require_finite(hidden: Tensor, layer: int) -> None:
+    if not bool(hidden.isfinite().all()):
+        raise CheckpointError(
+            f"the float model gives NaN or infinite values in layer {layer}",
+            "Its weights are damaged, or config.json belongs to another model: get both again from their source.",
+        )
 
 
 def _blocks_before(arch: Architecture, name: str) -> int:

@@ -164,12 +164,15 @@ def choose_recipe(preset: str | None, recipe: str | Path | Recipe | None, seed: 
     """The one recipe that these arguments mean; the command line and Python share this.
 
     Raises:
-        UsageError: both a preset and a recipe, or neither can be found.
+        UsageError: both a preset and a recipe, or neither can be found, or the seed is out of range.
     """
     if preset is not None and recipe is not None:
         raise UsageError("both a preset and a recipe were given", "Give one of them.")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or preset or preset_files.DEFAULT)
-    return chosen if seed is None else Recipe.model_validate({**chosen.model_dump(), "seed": seed})
+    try:
+        return chosen if seed is None else Recipe.model_validate({**chosen.model_dump(), "seed": seed})
+    except ValidationError as error:
+        raise UsageError(f"the seed {seed} is out of range", "Use a number from 0 to 2^63 - 1.") from error
 
 
 def is_recipe_path(name_or_path: str | Path) -> bool:

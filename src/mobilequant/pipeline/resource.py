@@ -28,17 +28,26 @@ def require(plan: Plan, *, out: Path, work_dir: Path) -> None:
     Raises:
         ResourceError: not enough; gives both numbers and what to change.
     """
-    free_memory = psutil.virtual_memory().available
-    if plan.memory_bytes > free_memory:
-        raise ResourceError(
-            f"this run needs about {size(plan.memory_bytes)} of memory, and {size(free_memory)} are free",
-            "Close other programs, choose a smaller model, or lower data.window in the recipe.",
-        )
+    require_memory(plan.memory_bytes, "this run", "or lower data.window in the recipe")
     if _device(out) == _device(work_dir):
         _require_disk(work_dir, plan.work_bytes + plan.package_bytes)
         return
     _require_disk(out, plan.package_bytes)
     _require_disk(work_dir, plan.work_bytes)
+
+
+def require_memory(needed_bytes: int, task: str, otherwise: str = "or use a larger machine") -> None:
+    """Refuse what does not fit into the free memory of this machine, before it is begun.
+
+    Raises:
+        ResourceError: gives both numbers.
+    """
+    free_bytes = psutil.virtual_memory().available
+    if needed_bytes > free_bytes:
+        raise ResourceError(
+            f"{task} needs about {size(needed_bytes)} of memory, and {size(free_bytes)} are free",
+            f"Close other programs, choose a smaller model, {otherwise}.",
+        )
 
 
 def _require_disk(folder: Path, needed: int) -> None:

@@ -22,6 +22,7 @@ from mobilequant.errors import CheckpointError, ResourceError, UsageError
 from mobilequant.pipeline import result_file
 from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.lock import empty
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.recipe import Recipe, recipe_hash
 
@@ -81,9 +82,18 @@ class Workspace:
         self._write(self._unit_path(step, unit), result_file.to_bytes(result))
 
     def note(self, name: str) -> Any | None:
-        """A small fact that was kept, or None."""
+        """A small fact that was kept, or None.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
         path = self._note_path(name)
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged: {error}", "Delete it and resume; what it held is found again."
+            ) from error
 
     def keep_note(self, name: str, value: Any) -> None:
         """Keep a small fact as JSON."""
@@ -126,7 +136,7 @@ def open_workspace(folder: Path, run: Run, *, resume: bool, force: bool) -> Work
                 f"the work folder {folder} holds an unfinished run",
                 "Continue it with --resume, or start again with --force.",
             )
-        shutil.rmtree(folder)
+        empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**run.as_json(), "environment": environment().model_dump()}, indent=2)

@@ -66,11 +66,11 @@ def check_group_size(name: str, columns: int, group_size: int) -> None:
     if columns % group_size == 0:
         return
     valid = [size for size in range(1, columns + 1) if columns % size == 0]
-    below = max(size for size in valid if size < group_size) if group_size > 1 else 1
-    above = min((size for size in valid if size > group_size), default=columns)
+    below = max(size for size in valid if size < group_size)
+    above = min((size for size in valid if size > group_size), default=below)
     raise UsageError(
         f"{name}.weight has {columns} input channels, which groups of {group_size} do not divide",
-        f"Use a group size of {below} or {above}, or one scale per output channel.",
+        f"Use a group size of {' or '.join(map(str, sorted({below, above})))}, or one scale per output channel.",
     )
 
 

@@ -12,18 +12,22 @@ from mobilequant.models.json_file import read_json
 from mobilequant.models.model import Model
 from mobilequant.models.sources.shard import open_shards
 from mobilequant.models.tokenizer import adds_bos
+from mobilequant.pipeline.resource import require_memory
 
 CONFIG = "config.json"
+_FLOAT_BYTES = 4  # every tensor becomes float32
 log = logging.getLogger(__name__)
 
 
 def load_folder(folder: Path, *, source: str = "") -> Model:
     """The model in a folder; ``source`` is how reports name it (default: the folder).
 
-    Raises CheckpointError when anything in the folder is missing, damaged, or not supported.
+    Raises CheckpointError when anything in the folder is missing, damaged, or not supported, ResourceError when memory
+    is too small.
     """
-    config = read_config(folder)
-    return build_model(config, open_shards(folder), tokenizer_dir=folder, source=source or str(folder))
+    config, shards = read_config(folder), open_shards(folder)
+    require_memory(shards.num_elements() * _FLOAT_BYTES, f"loading {folder}")
+    return build_model(config, shards, tokenizer_dir=folder, source=source or str(folder))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -31,6 +35,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG}.", _nearby(folder))
     config = read_json(folder / CONFIG)
+    if "text_config" in config:
+        raise CheckpointError(
+            f"{folder / CONFIG} describes a model of several parts, of which the language model is one (text_config).",
+            "Load it in transformers and save the language model alone: model.language_model.save_pretrained(…).",
+        )
     if "auto_map" in config:
         log.warning("%s names remote code (auto_map); it is ignored, the family's own description counts", folder)
     stated = adds_bos(folder)

@@ -17,8 +17,10 @@ from mobilequant.models.sources.gguf_header import GGUFHeader, read_header
 from mobilequant.models.sources.gguf_tensor import hf_tensors, side_tables
 from mobilequant.models.sources.gguf_tokenizer import save_tokenizer
 from mobilequant.models.sources.shard import SINGLE
+from mobilequant.pipeline.resource import require_memory
 
 CONVERTER_VERSION = 1  # raise it when the folder that comes out changes
+_COPIES = 2  # of the folder in memory: its tensors, and their bytes on the way to disk
 log = logging.getLogger(__name__)
 
 
@@ -30,12 +32,14 @@ def converted_folder(sha256: str) -> Path:
 def open_gguf(path: Path) -> Path:
     """The Hugging Face folder of a GGUF file, converted on first use.
 
-    Raises CheckpointError when the file is damaged or of an unknown kind, ResourceError when the disk is too small.
+    Raises CheckpointError when the file is damaged or of an unknown kind, ResourceError when disk or memory are too
+    small.
     """
     header = read_header(path)
     folder = converted_folder(sha256_of(path))
     if not folder.is_dir():
         require_space(cache_dir(), folder_bytes(header))
+        require_memory(_COPIES * folder_bytes(header), f"converting {path}")
         log.info("converting %s to %s", path, folder)
         with publish_folder(folder) as temporary:
             convert(path, header, temporary)

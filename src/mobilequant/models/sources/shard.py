@@ -1,14 +1,8 @@
-"""Tensors of one or many safetensors files, read one by one as they are asked for.
-
-    u64 length of the header │ header: JSON {name: {dtype, shape, data_offsets}} │ data
-
-The safetensors library checks that shapes, offsets and the length of the file agree; before it sees a file, we check
-the length of the header and refuse names that stand there twice (it would silently take the last).
-"""
+"""Tensors of one or many safetensors files, read one by one as they are asked for."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobilequant.errors import CheckpointError
-from mobilequant.models.json_file import AGAIN, read_json, without_duplicates
+from mobilequant.models.json_file import AGAIN, read_json
+from mobilequant.models.safetensors_header import check_header
 from mobilequant.models.sources.pickle_file import PICKLES, pickle_refused
 
 SUFFIX = ".safetensors"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-LARGEST_HEADER_BYTES = 100_000_000  # the library's own limit
 
 
 class Shards(Mapping[str, Tensor]):
@@ -51,6 +45,10 @@ class Shards(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def num_elements(self) -> int:
+        """Numbers in all tensors together; nothing is loaded for it."""
+        return sum(math.prod(self._readers[file].get_slice(name).get_shape()) for name, file in self._files.items())
 
 
 def open_shards(folder: Path) -> Shards:
@@ -97,19 +95,10 @@ def _no_weights(folder: Path, found: list[Path]) -> CheckpointError:
 def open_shard(file: Path) -> Any:
     """The library's reader of one file, checked. Raises CheckpointError."""
     try:
-        _check_header(file)
+        check_header(file)
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise _corrupt(file, str(error)) from error
-
-
-def _check_header(file: Path) -> None:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER_BYTES):
-            raise ValueError(f"the header claims {length:,} bytes, the file has {size:,}")
-        json.loads(stream.read(length), object_pairs_hook=without_duplicates)
 
 
 def _corrupt(file: Path, reason: str) -> CheckpointError:

@@ -1,0 +1,26 @@
+"""The header of a safetensors file, checked before the library sees the file.
+
+    u64 length of the header │ header: JSON {name: {dtype, shape, data_offsets}} │ data
+
+The library checks that shapes, offsets and the length of the file agree; of a name that stands there twice it would
+silently take the last.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mobilequant.models.json_file import without_duplicates
+
+LARGEST_BYTES = 100_000_000  # the library's own limit
+
+
+def check_header(file: Path) -> None:
+    """Raise ValueError or RecursionError when the header is longer than the file, no JSON, or repeats a name."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, LARGEST_BYTES):
+            raise ValueError(f"the header claims {length:,} bytes, the file has {size:,}")
+        json.loads(stream.read(length), object_pairs_hook=without_duplicates)

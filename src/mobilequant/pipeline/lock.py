@@ -1,0 +1,52 @@
+"""One run at a time in a folder. The lock ends with the process, however that ends, and leaves no file behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mobilequant.errors import ResourceError, UsageError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Create ``folder`` where needed and keep other runs out of it.
+
+    Raises:
+        UsageError: another run works there.
+        ResourceError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ResourceError(f"cannot write to {folder}: {error.strerror}", "Choose another folder.") from error
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def empty(folder: Path) -> None:
+    """Delete everything in a folder; the folder itself stays, and with it a lock on it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _lock(handle: int, folder: Path) -> None:
+    with suppress(OSError):  # some network file systems know no locks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another run is at work in {folder}",
+                "Wait for its end, or choose another --out and --work-dir.",
+            ) from None
