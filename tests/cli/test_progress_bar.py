@@ -2,9 +2,9 @@ import io
 import json
 import sys
 
+from mobilequant.cli import progress
 from mobilequant.cli.option import LogFormat
 from mobilequant.cli.progress import json_track, tracking
-from mobilequant.pipeline.progress import silent
 
 
 class Terminal(io.StringIO):
@@ -12,11 +12,29 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_nothing_is_drawn_where_nobody_looks(monkeypatch):
+class Clock:
+    """Time that passes one step for every look at it."""
+
+    def __init__(self, step_s):
+        self.now, self.step = 0.0, step_s
+
+    def monotonic(self):
+        self.now += self.step
+        return self.now
+
+
+def test_a_log_file_gets_lines_now_and_then(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress, "time", Clock(step_s=10.0))
     with tracking(LogFormat.RICH) as track:
-        assert track is silent
-        assert list(track([1, 2], "work", 2)) == [1, 2]
+        assert list(track(range(5), "ranges", 5)) == [0, 1, 2, 3, 4]
+    lines = ["ranges: 2 of 5, about 30 s left", "ranges: 4 of 5, about 10 s left", "ranges: 5 of 5, took 50 s"]
+    assert sys.stderr.getvalue().splitlines() == lines
+
+
+def test_short_work_leaves_no_line_in_a_log_file(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(progress.line_track([1, 2], "work", 2)) == [1, 2]
     assert sys.stderr.getvalue() == ""
 
 

@@ -40,7 +40,6 @@ class RangeStatistic:
 
     low: float
     high: float
-    mean: float
     counts: Tensor
     keep: tuple[float, float] = (0.0, 0.0)
 
@@ -113,10 +112,10 @@ class RangeStatistic:
 
 
 class RangeCollector:
-    """Running histogram, extremes and mean. ``importance`` (C,): how much a value of each channel counts."""
+    """Running histogram and extremes. ``importance`` (C,): how much a value of each channel counts."""
 
     def __init__(self, importance: Tensor | None = None) -> None:
-        self._low, self._high, self._sum, self._seen = math.inf, -math.inf, 0.0, 0
+        self._low, self._high = math.inf, -math.inf
         self._importance = importance
         self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64 if importance is None else torch.float64)
         self._keep = (0.0, 0.0)
@@ -126,8 +125,6 @@ class RangeCollector:
         flat = value.detach().flatten().float()
         low, high = flat.aminmax()
         self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
-        self._sum += flat.sum(dtype=torch.float64).item()
-        self._seen += flat.numel()
         weights = None if self._importance is None else self._importance.to(flat.device).expand(value.shape).flatten()
         self._counts += torch.bincount(_cell_index(flat), weights=weights, minlength=2 * _CELLS).cpu()
 
@@ -139,7 +136,7 @@ class RangeCollector:
     def result(self) -> RangeStatistic:
         """The distribution so far."""
         counts = self._counts.view(2, _CELLS).clone()
-        return RangeStatistic(self._low, self._high, self._sum / max(self._seen, 1), counts, self._keep)
+        return RangeStatistic(self._low, self._high, counts, self._keep)
 
 
 def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tuple[float, ...]:
