@@ -181,7 +181,7 @@ class Demo:
         scoring = windows(ids, window=_WINDOW, count=window_count(_SCORED_TOKENS, _WINDOW), seed=None).to(self.device)
         schemes = [load_recipe(preset).base_scheme() for preset in PRESETS]
         model = self.model.to(device=self.device)
-        return score_rounding(model, schemes, calibration, scoring, leading_token(model.arch), track)
+        return score_rounding(model, schemes, calibration.to(self.device), scoring, leading_token(model.arch), track)
 
     def _sample(self, preset: str) -> Sample:
         pieces = generate(self.out / preset, PROMPT, max_new_tokens=_NEW_TOKENS, greedy=True, device=self.device)

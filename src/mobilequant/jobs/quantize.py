@@ -90,7 +90,7 @@ def quantize(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: the package on disk, and the quantized model in memory for whoever wants to look inside."""
+    """What a run leaves: the package on disk, and the quantized model on the CPU for whoever wants to look inside."""
 
     package: Path
     quantized: QuantizedModel
@@ -130,7 +130,7 @@ class Job:
                 write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
             if not self.keeps_work:
                 workspace.remove()
-        return Outcome(self.out, quantized, graph, self.windows)
+        return Outcome(self.out, quantized, graph, self.windows.cpu())
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
         prefix = self._prefix(workspace, track)
@@ -145,7 +145,8 @@ class Job:
             checkpoint=workspace,
             track=track,
         )
-        return provable(self._widened(quantized, windows, workspace, track))
+        quantized = self._widened(quantized, windows, workspace, track)
+        return provable(quantized.to("cpu"))  # from here on numpy computes
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
         """The prefix tokens: given, remembered from before a resume, or searched."""
