@@ -34,7 +34,7 @@ from mobilequant.jobs.device import require_device
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
-from mobilequant.jobs.plan import measured_flops_per_s, plan_evaluate, plan_quantize
+from mobilequant.jobs.plan import evaluate_time_s, measured_flops_per_s, plan_quantize
 from mobilequant.jobs.quantize import Outcome, prepare
 from mobilequant.jobs.report import (
     baseline_lines,
@@ -228,9 +228,9 @@ def prepare_demo(
     loaded = resolve(model, track=track)
     speed = measured_flops_per_s(device)
     plans = [plan_quantize(loaded.arch, load_recipe(preset), speed) for preset in PRESETS]
-    scoring = plan_evaluate(loaded.arch, _SCORED_TOKENS, speed)
+    scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
     plan = Plan(
-        time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring,
+        time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring_s,
         memory_bytes=max(part.memory_bytes for part in plans),
         work_bytes=sum(part.work_bytes for part in plans),
         package_bytes=sum(part.package_bytes for part in plans),

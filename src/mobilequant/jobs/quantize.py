@@ -21,11 +21,12 @@ from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
+from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
-from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
+from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
@@ -211,8 +212,7 @@ def prepare(
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
-    require_group_size(loaded.arch, recipe.base_scheme())
-    require_room(loaded.arch, recipe)
+    require_fit(loaded.arch, recipe)
     plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)
