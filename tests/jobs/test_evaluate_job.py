@@ -172,3 +172,9 @@ def test_an_unknown_device_is_refused(tiny_package, scoring_text):
         evaluate(tiny_package, text=scoring_text, device="toaster")
     with pytest.raises(UsageError, match="device"):
         generate(tiny_package, "abc", device="toaster")
+
+
+def test_scores_travel_with_what_they_were_measured_on(tiny_package, scoring_text):
+    found = json.loads(json.dumps(evaluate(tiny_package, text=scoring_text, window=32, tokens=62), allow_nan=False))
+    assert {"model", "scheme", "settings", "config_hash", "hashes", "environment", "protocol"} <= set(found)
+    assert found["protocol"]["predictions"] == 62

@@ -1,6 +1,5 @@
 import pytest
 
-from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.plan import block_parameters, evaluate_time_s, measured_flops_per_s, plan_quantize
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.pipeline.recipe import load_recipe
@@ -24,11 +23,3 @@ def test_a_plan_grows_with_the_work():
 
 def test_the_speed_of_this_machine_is_a_speed():
     assert 1e8 < measured_flops_per_s() < 1e16
-
-
-def test_a_fingerprint_sees_every_bit():
-    model = tiny_model("llama")
-    same = tiny_model("llama")
-    assert model_sha256(model) == model_sha256(same)
-    same.tensors["layers.1.k.weight"][0, 0] *= -1
-    assert model_sha256(model) != model_sha256(same)
