@@ -86,6 +86,17 @@ def test_a_token_that_removes_no_outliers_is_not_kept():
     assert search.after.ratio > 64
 
 
+def test_a_loud_bos_is_quiet_once_it_is_the_prefix():
+    windows = _windows()
+    windows[:, 0] = LOUD
+    model = _model(loud_token=LOUD)
+    model = replace(model, arch=replace(model.arch, bos_token=LOUD, add_bos=True))
+    search = search_prefix(model, windows, max_tokens=4)
+    assert search.tokens == (LOUD,)
+    assert search.before.places == {(window, 0) for window in range(6)}
+    assert search.after.count == 0
+
+
 def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():
     model = _model(loud_position=0)
     tensors = {name: tensor.clone() for name, tensor in model.tensors.items()}

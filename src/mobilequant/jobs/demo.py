@@ -24,12 +24,11 @@ from typing import Any
 from torch import Tensor
 
 from mobilequant.data.text import load_text
-from mobilequant.data.window import windows
+from mobilequant.data.window import after_prefix, windows
 from mobilequant.errors import UsageError
 from mobilequant.evaluate.protocol import Protocol, window_count
 from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.baseline import score_rounding
-from mobilequant.jobs.calibration import after_prefix, leading_token
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
@@ -148,7 +147,7 @@ class Demo:
         findings.schemes.append(scheme_info(outcome.graph, quantized.scheme.name, preset))
         shown = outcome.windows[:_PICTURE_WINDOWS, :_PICTURE_TOKENS]
         tokens = quantized.prefix.tokens if quantized.prefix else ()
-        behind = after_prefix(shown, tokens, leading_token(self.model.arch))
+        behind = after_prefix(shown, tokens, self.model.arch.leading_token)
         if not findings.ranges:
             before = range_series("as loaded", self.model, shown, None, {})
             after = range_series(
@@ -181,7 +180,7 @@ class Demo:
         scoring = windows(ids, window=_WINDOW, count=window_count(_SCORED_TOKENS, _WINDOW), seed=None).to(self.device)
         schemes = [load_recipe(preset).base_scheme() for preset in PRESETS]
         model = self.model.to(device=self.device)
-        return score_rounding(model, schemes, calibration.to(self.device), scoring, leading_token(model.arch), track)
+        return score_rounding(model, schemes, calibration.to(self.device), scoring, model.arch.leading_token, track)
 
     def _sample(self, preset: str) -> Sample:
         pieces = generate(self.out / preset, PROMPT, max_new_tokens=_NEW_TOKENS, greedy=True, device=self.device)

@@ -16,12 +16,13 @@ from typing import Any
 from torch import Tensor
 
 from mobilequant.data.text import Text, load_text
+from mobilequant.data.window import after_prefix
 from mobilequant.errors import UsageError
 from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token
+from mobilequant.jobs.calibration import calibration_windows
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
@@ -135,7 +136,7 @@ class Job:
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
         prefix = self._prefix(workspace, track)
-        windows = after_prefix(self.windows, prefix, leading_token(self.model.arch))
+        windows = after_prefix(self.windows, prefix, self.model.arch.leading_token)
         quantized = run_methods(
             self.model,
             self.recipe.base_scheme(),
@@ -182,7 +183,7 @@ class Job:
             "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
             "recipe_sha256": recipe_hash(self.recipe),
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
-            "leading_token": leading_token(arch),
+            "leading_token": arch.leading_token,
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
             "environment": environment().model_dump(),
         }
