@@ -75,16 +75,14 @@ class QuantizedModel:
 
 def quantize(value: Tensor, qparams: QParams) -> Tensor:
     """Codes of a real tensor, as int32: round half up (as the integer graph does), shift, saturate."""
-    codes = torch.floor(value / qparams.scale + 0.5) + qparams.zero_point
-    return codes.clamp(qparams.qtype.qmin, qparams.qtype.qmax).to(torch.int32)
-
-
-def dequantize(codes: Tensor, qparams: QParams, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Real values of codes."""
-    return (codes.to(dtype) - qparams.zero_point) * qparams.scale
+    return _codes(value, qparams).to(torch.int32)
 
 
 def fake_quantize(value: Tensor, qparams: QParams) -> Tensor:
     """Quantize and dequantize, in floating point."""
+    return (_codes(value, qparams) - qparams.zero_point) * qparams.scale
+
+
+def _codes(value: Tensor, qparams: QParams) -> Tensor:
     codes = torch.floor(value / qparams.scale + 0.5) + qparams.zero_point
-    return (codes.clamp_(qparams.qtype.qmin, qparams.qtype.qmax) - qparams.zero_point) * qparams.scale
+    return codes.clamp_(qparams.qtype.qmin, qparams.qtype.qmax)

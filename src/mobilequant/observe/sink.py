@@ -70,16 +70,6 @@ class SinkSearch:
     tokens: tuple[int, ...]
     measures: tuple[SinkMeasure, ...]
 
-    @property
-    def before(self) -> SinkMeasure:
-        """Without a prefix."""
-        return self.measures[0]
-
-    @property
-    def after(self) -> SinkMeasure:
-        """With the whole prefix in place."""
-        return self.measures[-1]
-
 
 def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> tuple[int, ...]:
     """Tokens of the constant prefix, none when there are no outliers; see ``search_prefix``."""
