@@ -18,6 +18,7 @@ from mobilequant.integer.interpreter import Interpreter
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.executor import executors
 from mobilequant.jobs.fingerprint import model_sha256, settings_sha256
+from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
 from mobilequant.jobs.package import Package, open_package
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.jobs.zero_shot import zero_shot
@@ -101,6 +102,8 @@ def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dic
         "schema_version": 1,
         "model": package.about.model.name,
         "scheme": package.about.scheme,
+        "bits_per_weight": bits_per_weight(package.graph),
+        "size_bytes": sum(bytes_by_role(package.graph).values()),
         "settings": settings,
         "config_hash": settings_sha256(settings),
         "hashes": {"model": package.about.model.sha256, "recipe": package.about.recipe_sha256},
