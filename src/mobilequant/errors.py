@@ -5,6 +5,15 @@ The command line prints ``message`` and ``remedy`` and ends with ``exit_code``; 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The beginning of a remedy: "Did you mean 'rtn'? " where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
 
 class MobileQuantError(Exception):
     """Base of every expected failure. ``remedy`` is the sentence that tells the user what to do next."""

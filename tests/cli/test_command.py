@@ -77,6 +77,12 @@ def test_a_preset_prints_as_a_recipe_file(tmp_path, capsys):
     assert load_recipe(path) == load_recipe("w4a8-fast")
 
 
+def test_a_preset_prints_as_json(capsys):
+    found = run_json(capsys, "recipes", "w4a8-fast")
+    assert found["name"] == "w4a8-fast"
+    assert found["recipe_sha256"] == recipe_hash(load_recipe("w4a8-fast"))
+
+
 def test_recipes_and_models_as_tables(capsys):
     assert run("recipes") == 0
     assert "w8a8-fast" in capsys.readouterr().out
@@ -169,6 +175,14 @@ def test_no_memory_is_a_matter_of_resources(monkeypatch, capsys):
     monkeypatch.setattr(main_module, "app", fails)
     assert run("inspect", "x") == 5
     assert "not enough memory" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_short_even_where_no_log_can_be_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MOBILEQUANT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(main_module, "app", lambda *args, **options: 1 / 0)
+    assert run("inspect", "x") == 1
+    assert "Please report it" in capsys.readouterr().err
 
 
 def in_a_new_process(code):

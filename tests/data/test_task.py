@@ -25,7 +25,7 @@ def test_choices_of_a_document_become_one_request(monkeypatch):
     first, second = load_task("winogrande")
     assert first == task.Request(0, ("Q: a", "Q: b"), (" yes", " no"), 1)
     assert second == task.Request(1, ("He",), (" said",), 0)
-    assert first.context == "Q: a"
+    assert first.contexts[0] == "Q: a"
 
 
 def test_unknown_task_lists_the_known():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilequant.data.text import load_text, make_text
-from mobilequant.data.window import refuse_overlap, shared_passage, windows
+from mobilequant.data.window import after_prefix, refuse_overlap, shared_passage, windows
 from mobilequant.errors import DataError, UsageError
 
 
@@ -76,6 +76,15 @@ def test_white_space_and_case_do_not_hide():
 def test_short_texts_are_compared_whole():
     assert shared_passage("a short line", noise(1, 100) + "A short  line" + noise(2, 100)) == "a short line"
     assert shared_passage("a short line", noise(1, 300)) is None
+
+
+def test_a_prefix_that_holds_bos_takes_its_place():
+    tokens = torch.tensor([[1, 5, 6], [1, 7, 8]])
+    assert after_prefix(tokens, (1,), 1).tolist() == [[5, 6], [7, 8]]
+    assert after_prefix(tokens[0], (1, 4), 1).tolist() == [5, 6]
+    assert after_prefix(tokens, (9,), 1) is tokens
+    assert after_prefix(tokens, (), 1) is tokens
+    assert after_prefix(tokens, (1,), None) is tokens
 
 
 @pytest.mark.model

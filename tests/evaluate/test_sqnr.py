@@ -47,9 +47,9 @@ def test_windows_are_summed_not_averaged():
     assert row.sqnr_db == pytest.approx(10 * torch.log10(torch.tensor(200 / 10)).item(), abs=1e-5)
 
 
-def test_points_can_be_chosen_and_foreign_points_are_ignored():
-    rows = sqnr(source(VALUES), source(VALUES, only_here=torch.ones(1)), WINDOWS, points={"logits", "only_here"})
-    assert [row.point for row in rows] == ["logits"]
+def test_foreign_points_are_ignored():
+    rows = sqnr(source(VALUES), source(VALUES, only_here=torch.ones(1)), WINDOWS)
+    assert [row.point for row in rows] == list(VALUES)
 
 
 def test_the_batch_dimension_may_be_missing():

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilequant.arch.architecture import Rope
+from mobilequant.integer.build import GraphBuilder
 from mobilequant.integer.ops.requantize import Output
 from mobilequant.integer.ops.rope import integer_rope, rope_tables
 from mobilequant.integer.ops.table import look_up8, look_up16, table8, table16
@@ -64,3 +65,12 @@ def test_table16_reaches_its_last_entry_only_by_interpolation() -> None:
     table = torch.zeros(513, dtype=torch.int16)
     table[512] = 128
     assert look_up16(torch.tensor([32767, 32640, 32639], dtype=torch.int16), table).tolist() == [127, 0, 0]
+
+
+def test_layers_share_tables_only_where_they_turn_alike():
+    builder = GraphBuilder({})
+    slow, slower = Rope((2e-4,)), Rope((1e-4,))  # equal cosines in these few positions, other sines
+    names = [builder._rope_tables(rope, 30) for rope in (slow, slower, slow)]
+    assert names[0] == names[2] != names[1]
+    cosines, sines = ([builder.constants[name].array for name in pair] for pair in zip(*names[:2], strict=True))
+    assert np.array_equal(*cosines) and not np.array_equal(*sines)

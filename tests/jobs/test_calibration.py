@@ -1,10 +1,9 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from mobilequant.errors import UsageError
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
+from mobilequant.jobs.calibration import calibration_windows, require_room
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.recipe import CalibrationData, Recipe
 
@@ -14,7 +13,7 @@ ARCH = tiny_model("llama").arch  # a context of 64 tokens, a vocabulary of 96
 
 def test_windows_start_with_bos_where_the_model_wants_it():
     wants = replace(ARCH, add_bos=True, bos_token=1)
-    assert leading_token(wants) == 1
+    assert wants.leading_token == 1
     found = calibration_windows(range(10, 40), DATA, wants)
     assert found.shape == (3, 6)
     assert found[:, 0].tolist() == [1, 1, 1]
@@ -22,18 +21,9 @@ def test_windows_start_with_bos_where_the_model_wants_it():
 
 
 def test_windows_are_the_plain_text_otherwise():
-    assert leading_token(replace(ARCH, add_bos=False)) is None
+    assert replace(ARCH, add_bos=False).leading_token is None
     found = calibration_windows(range(18), DATA, replace(ARCH, add_bos=False))
     assert found.flatten().tolist() == list(range(18))
-
-
-def test_a_prefix_that_holds_bos_takes_its_place():
-    tokens = torch.tensor([[1, 5, 6], [1, 7, 8]])
-    assert after_prefix(tokens, (1,), 1).tolist() == [[5, 6], [7, 8]]
-    assert after_prefix(tokens[0], (1, 4), 1).tolist() == [5, 6]
-    assert after_prefix(tokens, (9,), 1) is tokens
-    assert after_prefix(tokens, (), 1) is tokens
-    assert after_prefix(tokens, (1,), None) is tokens
 
 
 def recipe(**fields):

@@ -13,8 +13,10 @@ from mobilequant.integer.package import write_manifest
 from mobilequant.jobs import evaluate as evaluate_module
 from mobilequant.jobs.evaluate import evaluate
 from mobilequant.jobs.generate import generate
+from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import quantize
+from mobilequant.jobs.report import score_lines
 
 
 def test_scores_stand_side_by_side(tiny_package, scoring_text):
@@ -172,3 +174,13 @@ def test_an_unknown_device_is_refused(tiny_package, scoring_text):
         evaluate(tiny_package, text=scoring_text, device="toaster")
     with pytest.raises(UsageError, match="device"):
         generate(tiny_package, "abc", device="toaster")
+
+
+def test_scores_travel_with_what_they_were_measured_on(tiny_package, scoring_text):
+    found = json.loads(json.dumps(evaluate(tiny_package, text=scoring_text, window=32, tokens=62), allow_nan=False))
+    assert {"model", "scheme", "settings", "config_hash", "hashes", "environment", "protocol"} <= set(found)
+    assert found["protocol"]["predictions"] == 62
+    *references, integer = score_lines({"preset": found})
+    assert integer.bits_per_weight == inspect(tiny_package)["bits_per_weight"]
+    assert integer.size_bytes == sum(inspect(tiny_package)["size_bytes"].values())
+    assert not any(line.size_bytes for line in references)

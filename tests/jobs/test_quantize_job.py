@@ -165,6 +165,9 @@ def test_a_failure_in_the_last_step_leaves_no_package(tiny_checkpoint, tiny_reci
         ({"methods": [{"rnt": {}}]}, UsageError, "unknown method 'rnt'"),
         ({"methods": [{"smoothquant": {"alhpa": 1}}]}, UsageError, "alhpa"),
         ({"data": {"text": "sotuu", "window": 24}}, DataError, "sotuu"),
+        ({"sixteen_bit": {"points": ["layers.0.prodcut"]}}, UsageError, "Did you mean 'layers.0.product'"),
+        ({"prefix": {"tokens": [260]}}, UsageError, "names the token 260"),
+        ({"data": {"window": 128}}, UsageError, "context of 128"),
     ],
 )
 def test_bad_requests_are_refused_early(tiny_checkpoint, tiny_recipe, tmp_path, fields, error, said):

@@ -8,9 +8,13 @@ from mobilequant.errors import UsageError
 from mobilequant.methods import run
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
+from mobilequant.methods.state import absorb
 from mobilequant.methods.unit import all_units, unit_generator
 from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.tiny import tiny_model
+from mobilequant.numerics.qtype import INT8
+from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.scheme import Scheme
 
@@ -178,3 +182,26 @@ def test_units_come_in_running_order():
     assert all_units("block", arch) == ["layers.0", "layers.1", "head"]
     assert all_units("model", arch) == ["model"]
     assert "lm_head" not in all_units("linear", tiny_model("qwen2").arch)
+
+
+def test_results_of_a_checkpoint_go_to_the_device_of_the_run():
+    model = tiny_model("qwen2")
+    elsewhere = QuantizedModel(model.to(device="meta"), Scheme(4), {}, {})
+    table = Result(weights={"embed": QuantizedWeight(torch.ones(96, 48, dtype=torch.int8), torch.ones(96), INT8)})
+    state = absorb(elsewhere, "rtn", table)
+    assert state.weights["lm_head"] is state.weights["embed"]
+    assert state.weights["embed"].codes.device.type == "meta"
+    assert absorb(state, "x", Result(tensors={"final_norm.weight": torch.ones(48)})).model.device.type == "meta"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_quantized_model_moves_as_a_whole(family):
+    quantized = _run(tiny_model(family))
+    moved = quantized.to("meta")
+    tensors = [*moved.model.tensors.values(), *moved.prefix.keys, *moved.prefix.values]
+    tensors += [part for weight in moved.weights.values() for part in (weight.codes, weight.scale)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    tied = family == "qwen2"
+    assert (moved.weights["lm_head"] is moved.weights["embed"]) == tied
+    assert (moved.model.weight("lm_head") is moved.model.weight("embed")) == tied
+    _assert_equal(quantized.to("cpu"), quantized)

@@ -98,7 +98,7 @@ def test_other_files_are_refused(tmp_path):
 def test_near_names_are_suggested(name):
     with pytest.raises(CheckpointError, match="no built-in name") as caught:
         resolve_folder(name)
-    assert "Did you mean smollm2-135m?" in caught.value.remedy
+    assert "Did you mean 'smollm2-135m'?" in caught.value.remedy
 
 
 def test_hub_ids():

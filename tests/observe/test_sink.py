@@ -45,8 +45,8 @@ def _windows(count=6, length=12):
 def test_ordinary_tokens_need_no_prefix():
     search = search_prefix(_model(), _windows(), max_tokens=4)
     assert search.tokens == ()
-    assert search.before is search.after
-    assert search.before.count == 0 and search.before.ratio < 64
+    assert len(search.measures) == 1
+    assert search.measures[0].count == 0 and search.measures[0].ratio < 64
 
 
 def test_outlier_record_names_point_and_places():
@@ -56,18 +56,16 @@ def test_outlier_record_names_point_and_places():
     assert found[0].point == point.at(0, "act")
     assert found[0].positions == ((2, 5),)
     assert found[0].ratio > 64
-    assert found[0].largest_behind_first == found[0].largest
 
 
 def test_outliers_of_the_first_position_ask_for_bos():
     model = _model(loud_position=0)
     search = search_prefix(model, _windows(), max_tokens=4)
     assert search.tokens == (model.arch.bos_token,)
-    assert search.before.places == {(window, 0) for window in range(6)}
-    assert len(search.before.loud_starts) == search.before.starts
-    assert search.before.outliers[0].largest_behind_first < search.before.outliers[0].largest / 64
-    assert search.before.ratio > 64 > search.after.ratio
-    assert search.after.count == 0
+    assert search.measures[0].places == {(window, 0) for window in range(6)}
+    assert len(search.measures[0].loud_starts) == search.measures[0].starts
+    assert search.measures[0].ratio > 64 > search.measures[-1].ratio
+    assert search.measures[-1].count == 0
 
 
 def test_without_bos_a_frequent_token_takes_the_first_place():
@@ -83,7 +81,18 @@ def test_a_token_that_removes_no_outliers_is_not_kept():
     windows[:, 0] = LOUD  # loud wherever it stands
     search = search_prefix(_model(loud_token=LOUD), windows, max_tokens=4)
     assert search.tokens == ()
-    assert search.after.ratio > 64
+    assert search.measures[-1].ratio > 64
+
+
+def test_a_loud_bos_is_quiet_once_it_is_the_prefix():
+    windows = _windows()
+    windows[:, 0] = LOUD
+    model = _model(loud_token=LOUD)
+    model = replace(model, arch=replace(model.arch, bos_token=LOUD, add_bos=True))
+    search = search_prefix(model, windows, max_tokens=4)
+    assert search.tokens == (LOUD,)
+    assert search.measures[0].places == {(window, 0) for window in range(6)}
+    assert search.measures[-1].count == 0
 
 
 def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():

@@ -9,6 +9,7 @@ from mobilequant.pipeline.preset import preset_names, preset_text
 from mobilequant.pipeline.recipe import (
     Recipe,
     canonical_json,
+    choose_recipe,
     load_preset,
     load_recipe,
     parse_recipe,
@@ -94,6 +95,8 @@ def test_recipes_are_immutable():
         ("sixteen_bit: {fraction_of_down: 2}\n", "less than or equal to 1", ""),
         ("seed: .nan\n", "line 4: seed", ""),
         ("seed: -1\n", "greater than or equal to 0", ""),
+        ("data: {seed: 9223372036854775808}\n", "line 4: data.seed", ""),
+        ("prefix: {tokens: [1, 2, 3, 4, 5]}\n", "at most 4", ""),
         ("data: 3\n", "line 4: data", ""),
     ],
 )
@@ -112,6 +115,7 @@ def test_invalid_recipe_names_line_and_key(extra, message, remedy):
         ("version: 2\nscheme: static_w8c_a8_kv8\nmethods: [rtn]\n", "line 1: version"),
         ("scheme: static_w8c_a8_kv8\nmethods: [rtn]\n", "'version' is missing"),
         ("version: 1\nscheme: w8\nmethods: [rtn]\n", "line 2: scheme: unknown scheme 'w8'"),
+        ("version: 1\nscheme: static_w4g0_a8_kv8\nmethods: [rtn]\n", "unknown scheme 'static_w4g0_a8_kv8'"),
         ("version: 1\nscheme: static_w8c_a8_kv8\nmethods: []\n", "line 3: methods"),
         ("version: 1\nscheme: static_w8c_a8_kv8\nmethods:\n- {a: {}, b: {}}\n", "a method is a name"),
         ("version: 1\nscheme: static_w8c_a8_kv8\nmethods:\n- {a: {x: {y: 1}}}\n", "line 4: methods.0"),
@@ -128,6 +132,12 @@ def test_unknown_preset_names_the_nearest():
     with pytest.raises(UsageError) as caught:
         load_recipe("w8a8-fats")
     assert "'w8a8-fast'" in caught.value.remedy
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(UsageError, match="out of range"):
+        choose_recipe("w8a8-fast", None, seed)
 
 
 def test_recipe_from_a_file(tmp_path):

@@ -60,6 +60,14 @@ def test_a_tied_head_stays_one_object(tmp_path):
     assert after.weights["embed"] is after.weights["lm_head"]
 
 
+def test_a_tied_head_stays_one_object_on_another_device():
+    moved = example().to("meta")
+    assert moved.tensors["embed.weight"] is moved.tensors["lm_head.weight"]
+    assert moved.weights["embed"] is moved.weights["lm_head"]
+    assert {tensor.device.type for tensor in moved.tensors.values()} == {"meta"}
+    assert moved.weights["layers.0.q"].group_multiplier.device.type == "meta"
+
+
 def test_equal_results_give_equal_bytes():
     assert result_file.to_bytes(example()) == result_file.to_bytes(example())
 

@@ -24,8 +24,9 @@ def test_nearest_location_climbs_to_what_the_file_has():
         ("x:\n  a: 1\n  a: 2\n", "line 3"),
         ("a: [1\n", "f.yaml, line"),
         ("? [a]\n: 1\n", "plain word"),
+        ("a: &b [1]\nc: *b\n", "f.yaml, line 2: aliases are not allowed"),
         ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
-        ("[" * 5000, "recursion"),
+        ("[" * 900 + "]" * 900, "recursion"),
     ],
 )
 def test_bad_yaml_is_a_usage_error(text, said):

@@ -68,6 +68,11 @@ class Architecture:
         return len(self.layers)
 
     @property
+    def leading_token(self) -> int | None:
+        """The BOS token that goes before every text of this model, or None."""
+        return self.bos_token if self.add_bos else None
+
+    @property
     def queries_per_kv(self) -> int:
         """Query heads that share one key/value head (1 = MHA, num_heads = MQA)."""
         return self.num_heads // self.num_kv_heads

@@ -49,7 +49,6 @@ class ScalePair:
     num_channels: int
     divided: tuple[str, ...]
     multiplied: tuple[str, ...] = ()
-    unties_head: bool = False  # folding gives lm_head a matrix of its own, which is then stored beside the embedding
 
     @property
     def name(self) -> str:
@@ -63,7 +62,11 @@ class ScalePair:
 
 
 def scale_pairs(arch: Architecture, *, untie_head: bool = False) -> list[ScalePair]:
-    """All pairs of a model, in running order. A tied head is left out unless ``untie_head`` asks for it."""
+    """All pairs of a model, in running order.
+
+    A tied head is left out unless ``untie_head`` asks for it: folding gives lm_head a matrix of its own, which is then
+    stored beside the embedding.
+    """
     pairs = [pair for layer in range(arch.num_layers) for pair in _block_pairs(arch, layer)]
     if untie_head or not arch.tied_head:
         pairs.append(_norm_to_head(arch))
@@ -109,9 +112,7 @@ def _norm_pair(arch: Architecture, layer: int, kind: Kind, norm: str, readers: t
 
 def _norm_to_head(arch: Architecture) -> ScalePair:
     norm = point.FINAL_NORM
-    return ScalePair(
-        "norm_to_head", None, (norm,), (point.LM_HEAD,), arch.hidden_size, (norm,), unties_head=arch.tied_head
-    )
+    return ScalePair("norm_to_head", None, (norm,), (point.LM_HEAD,), arch.hidden_size, (norm,))
 
 
 def _up_to_down(arch: Architecture, layer: int) -> ScalePair:

@@ -57,9 +57,9 @@ def rope_parameters(rule: RopeRule, config: Config, layer_type: str) -> Mapping[
     found = config.check_mapping("rope_parameters", config.raw.get("rope_parameters"))
     if FULL in found or SLIDING in found:
         return config.check_mapping(f"rope_parameters.{layer_type}", found.get(layer_type))
-    if found or not rule.scaled:
-        return found if rule.scaled else {}
-    return config.check_mapping("rope_scaling", config.raw.get("rope_scaling"))
+    if not rule.scaled:
+        return {}
+    return found or config.check_mapping("rope_scaling", config.raw.get("rope_scaling"))
 
 
 def rope_kind(parameters: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mobilequant.cli.option import DeviceOption, PackageArgument
+from mobilequant.cli.option import LARGEST_SEED, DeviceOption, PackageArgument
 
 
 def generate(
@@ -16,7 +16,7 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Stop after this many tokens.")] = 64,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely token: repeatable.")] = False,
     temperature: Annotated[float, typer.Option("--temperature", help="Higher is more surprising.")] = 0.8,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another text.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Another seed, another text.")] = 0,
     device: DeviceOption = "cpu",
 ) -> None:
     """Continue a text with the integer model, token by token as they come.

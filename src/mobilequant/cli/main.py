@@ -10,7 +10,6 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -98,13 +97,18 @@ def _unexpected(error: Exception, debug: bool) -> int:
         traceback.print_exc()
     else:
         output.tell(f"Unexpected error: {type(error).__name__}: {error}")
-        output.tell(f"The traceback is in {_saved_traceback()}; `mobilequant --debug …` shows it. Please report it.")
+        output.tell(f"{_saved_traceback()}`mobilequant --debug …` shows the traceback. Please report it.")
     return 1
 
 
-def _saved_traceback() -> Path:
+def _saved_traceback() -> str:
+    """Keep the traceback in the cache folder and say where; nothing where that cannot be written."""
     from mobilequant.data.cache import cache_dir
 
-    path = cache_dir() / "last-error.log"
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return path
+    text = traceback.format_exc()
+    try:
+        path = cache_dir() / "last-error.log"
+        path.write_text(text, encoding="utf-8")
+    except (OSError, MobileQuantError):
+        return ""
+    return f"The traceback is in {path}. "

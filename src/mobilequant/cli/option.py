@@ -29,7 +29,10 @@ LogFormatOption = Annotated[
     typer.Option("--log-format", help="Progress on standard error: bars on a terminal, or one JSON object a line."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="Where to compute: cpu, or cuda with an NVIDIA GPU.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Use this seed instead of the recipe's.")]
+LARGEST_SEED = 2**63 - 1
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Use this seed instead of the recipe's.")
+]
 PackageArgument = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="A package that `mobilequant quantize` made.")
 ]

@@ -24,11 +24,14 @@ def recipes(
 
     Example: mobilequant recipes w8a8-fast > mine.yaml
     """
-    if name is not None:
-        typer.echo(preset_text(name), nl=False)
-        return
     from mobilequant.pipeline.recipe import load_preset
 
+    if name is not None:
+        if output_format is Format.JSON:
+            output.write_json(_as_json(name, load_preset(name)))
+        else:
+            typer.echo(preset_text(name), nl=False)
+        return
     presets = {name: load_preset(name) for name in preset_names()}
     if output_format is Format.JSON:
         output.write_json([_as_json(name, preset) for name, preset in presets.items()])

@@ -88,8 +88,11 @@ def publish_folder(target: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         sync_files(temporary)
-        if not target.exists():
+        try:
             temporary.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
     sync_folder(target.parent)
 
 

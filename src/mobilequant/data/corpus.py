@@ -36,12 +36,12 @@ def wiki_squad() -> list[str]:
 
 
 def coqa_stories() -> list[str]:
-    """499 short stories, exam texts, news and encyclopedia passages of CoQA. 748 kB."""
+    """499 short stories, exam texts, news and encyclopedia passages of CoQA. 750 kB."""
     return _distinct(row["doc"]["story"] for row in request_rows("coqa/bpb_0shot"))
 
 
 def lambada() -> list[str]:
-    """5,153 passages of novels, each ended by the word that LAMBADA asks for. 1.7 MB."""
+    """5,151 different passages of novels, each ended by the word that LAMBADA asks for. 1.7 MB."""
     requests = (row["request"] for row in request_rows("lambada/bpb_0shot"))
     return _distinct(request["context"] + request["continuation"] for request in requests)
 

@@ -34,8 +34,9 @@ def _snapshot(repo: str, pattern: str) -> Path:
     try:
         return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise DataError(
-            f"Cannot get the data set {repo} from the hub: {str(error).splitlines()[0]}",
+            f"Cannot get the data set {repo} from the hub: {reason}",
             "Check the name and the connection, or save the text as a .txt or .jsonl file and give its path.",
         ) from error
 

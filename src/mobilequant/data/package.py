@@ -18,8 +18,6 @@ from pathlib import Path, PurePosixPath
 from mobilequant.data.cache import cache_dir, make_folder, publish_file, require_space
 from mobilequant.errors import DataError
 
-BLOCK_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class Pin:

@@ -36,11 +36,6 @@ class Request:
     continuations: tuple[str, ...]
     label: int
 
-    @property
-    def context(self) -> str:
-        """The context of the first choice."""
-        return self.contexts[0]
-
 
 def load_task(name: str) -> list[Request]:
     """All requests of a task, in the order of its documents. Raises UsageError for unknown names, DataError offline."""

@@ -37,6 +37,12 @@ def windows(ids: Sequence[int], *, window: int, count: int | None, seed: int | N
     return cut[order[:count]]
 
 
+def after_prefix(tokens: Tensor, prefix: Sequence[int], bos: int | None) -> Tensor:
+    """Tokens (…, T) as they follow a constant prefix: a BOS that the prefix already holds is not given twice."""
+    repeats = bos is not None and len(prefix) > 0 and prefix[0] == bos and bool((tokens[..., 0] == bos).all())
+    return tokens[..., 1:] if repeats else tokens
+
+
 def refuse_overlap(calibration: Text, scoring: Text) -> None:
     """Raise DataError when the two texts share a passage, whatever its case and white space.
 

@@ -12,7 +12,7 @@ smoothing and rotation change the values of a point without changing the functio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.models.decoder import Tap
-from mobilequant.pipeline.progress import Track, silent
 
 # Runs a model on token ids (T,) and shows every point's real values to the tap. Scores that the mask hides are 0.
 Source = Callable[[Tensor, Tap], object]
@@ -40,26 +39,19 @@ class SqnrRow:
 
 
 @torch.inference_mode()
-def sqnr(
-    reference: Source,
-    quantized: Source,
-    windows: Tensor,
-    *,
-    points: Collection[str] | None = None,
-    track: Track = silent,
-) -> list[SqnrRow]:
+def sqnr(reference: Source, quantized: Source, windows: Tensor) -> list[SqnrRow]:
     """The table over ``windows`` (N, T), in the order in which the points appear.
 
-    Holds the reference's points of one window in memory, so a few short windows (2 × 128 tokens) serve best;
-    ``points`` restricts the table. A point that only one of the two models shows is left out.
+    Holds the reference's points of one window in memory, so a few short windows (2 × 128 tokens) serve best. A point
+    that only one of the two models shows is left out.
 
     Raises:
         ValueError: the two models show a point with different shapes.
     """
     noise: dict[str, _Noise] = {}
-    for window in track(windows, "comparing activations", len(windows)):
+    for window in windows:
         kept: dict[str, Tensor] = {}
-        reference(window, _keeper(kept, points))
+        reference(window, _keeper(kept))
         quantized(window, _comparer(kept, noise))
     return [_row(name, measured) for name, measured in noise.items()]
 
@@ -81,10 +73,9 @@ class _Noise:
         self.low, self.high = min(self.low, float(y.min())), max(self.high, float(y.max()))
 
 
-def _keeper(kept: dict[str, Tensor], points: Collection[str] | None) -> Tap:
+def _keeper(kept: dict[str, Tensor]) -> Tap:
     def keep(name: str, value: Tensor) -> Tensor:
-        if points is None or name in points:
-            kept[name] = value.clone()
+        kept[name] = value.clone()
         return value
 
     return keep

@@ -15,29 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
+from mobilequant.data.task import Request
 from mobilequant.errors import DataError
 from mobilequant.evaluate.interval import wilson
 from mobilequant.evaluate.score import Executor
 from mobilequant.pipeline.progress import Track, silent
 
 Encode = Callable[[str], Sequence[int]]  # text → ids, without special tokens
-
-
-class Request(Protocol):
-    """One question, as ``data.task.load_task`` yields it: choice i is ``continuations[i]`` after ``contexts[i]``."""
-
-    @property
-    def doc_id(self) -> int: ...  # noqa: D102
-    @property
-    def contexts(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def continuations(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def label(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mobilequant.integer.ops.rope import TABLE_BITS, rope_tables
 from mobilequant.integer.ops.softmax import OCTAVE_BITS, exp2_table
 from mobilequant.integer.ops.table import RealFunction, table8, table16
 from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE
+from mobilequant.models.quantized import quantize
 from mobilequant.numerics.fixed_point import Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
@@ -31,6 +32,7 @@ class GraphBuilder:
         self.tensors: dict[str, TensorSpec] = {}
         self.ops: list[Op] = []
         self.constants: dict[str, Constant] = {}
+        self._rotations: dict[Rope, tuple[str, str]] = {}  # cosines and sines
 
     def embedding(self, output: str, table: QuantizedWeight, factor: float, positions: QuantizedWeight | None) -> None:
         """Rows of the quantized embedding times ``factor``, plus rows of the learned positions where there are any."""
@@ -160,10 +162,8 @@ class GraphBuilder:
 
     def prefix(self, name: str, heads: torch.Tensor, point: str) -> str:
         """The constant opening of a cache: real (G, P, D) → codes (P, G, D) of the point's format."""
-        spec = self.tensors[point]
-        codes = torch.floor(heads.double() / spec.scale + 0.5) + spec.zero_point
-        codes = codes.clamp(0, 255).to(torch.uint8).transpose(0, 1).contiguous()
-        return self._constant(name, "uint8", codes.numpy())
+        codes = quantize(heads.double(), self.tensors[point].qparams())
+        return self._constant(name, "uint8", codes.to(torch.uint8).transpose(0, 1).contiguous().numpy())
 
     def _tensor(self, name: str, channels: int) -> TensorSpec:
         if name not in self.activations:
@@ -178,13 +178,12 @@ class GraphBuilder:
         return name
 
     def _rope_tables(self, rope: Rope, positions: int) -> tuple[str, str]:
-        cos, sin = rope_tables(rope, positions)
-        for number in range(len(self.constants)):
-            name = f"rope{number}"
-            known = self.constants.get(f"{name}.cos")
-            if known is None or np.array_equal(known.array, cos):
-                break
-        return self._constant(f"{name}.cos", "int16", cos), self._constant(f"{name}.sin", "int16", sin)
+        if rope not in self._rotations:
+            cos, sin = rope_tables(rope, positions)
+            name = f"rope{len(self._rotations)}"
+            names = self._constant(f"{name}.cos", "int16", cos), self._constant(f"{name}.sin", "int16", sin)
+            self._rotations[rope] = names
+        return self._rotations[rope]
 
     def _multipliers(self, name: str, reals: Sequence[float] | np.ndarray) -> tuple[str, str]:
         try:

@@ -22,12 +22,12 @@ from mobilequant.integer.ops.requantize import Output, centered, requantize
 from mobilequant.integer.ops.rope import integer_rope
 from mobilequant.integer.ops.softmax import exponential_table, integer_softmax
 from mobilequant.integer.ops.table import look_up8, look_up16
+from mobilequant.integer.shape import CACHE_ZERO_POINT, PROBABILITY_ONE
 from mobilequant.models.decoder import visible_tokens
 from mobilequant.numerics.fixed_point import rescale
 
 CodesTap = Callable[[TensorSpec, Tensor], None]
 _STORAGE = {"uint8": torch.uint8, "int16": torch.int16}
-_CACHE_ZERO_POINT = 128
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Interpreter:
         self.logits_scale = graph.tensors[graph.output].scale
         self._constants = {name: torch.from_numpy(c.array).to(device) for name, c in graph.constants.items()}
         self._matrices = {op.output: self._matrix(op) for op in graph.ops if op.kind == "linear"}
+        self._exponentials = {op.output: self._exponential(op) for op in graph.ops if op.kind == "softmax"}
 
     def state(self) -> State:
         """A fresh state: the caches hold the constant prefix and nothing else."""
@@ -106,6 +107,9 @@ class Interpreter:
         weights = effective_weights(codes, self.graph.constants[groups].array if groups else None)
         matrix = torch.from_numpy(weights).to(self.device, exact_dtype(op.attributes["accumulator_bound"]))
         return matrix.t()
+
+    def _exponential(self, op: Op) -> Tensor:
+        return exponential_table(self._constant(op, "table"), op.attributes["mantissa"], op.attributes["shift"])
 
     def _embedding(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         tokens = values[op.inputs[0]].to(torch.int64)
@@ -166,7 +170,7 @@ class Interpreter:
         layer, heads = op.attributes["layer"], op.attributes["num_heads"]
         query, keys = self._append(op, values, state.keys, heads)
         query = centered(query, self._zero_point(op.inputs[0])).transpose(0, 1)
-        keys = centered(keys, _CACHE_ZERO_POINT).permute(1, 2, 0)
+        keys = centered(keys, CACHE_ZERO_POINT).permute(1, 2, 0)
         keys = keys.repeat_interleave(heads // self.graph.caches[layer].num_kv_heads, dim=0)
         bound = 128 * 128 * op.attributes["head_dim"]
         return self._requantized(op, exact_matmul(query, keys, bound))
@@ -175,11 +179,10 @@ class Interpreter:
         """(H, T, S) × cache (S, G, D) → (T, H·D)."""
         layer, heads = op.attributes["layer"], op.attributes["num_heads"]
         probs, cached = self._append(op, values, state.values, heads)
-        cached = centered(cached, _CACHE_ZERO_POINT).permute(1, 0, 2)
+        cached = centered(cached, CACHE_ZERO_POINT).permute(1, 0, 2)
         cached = cached.repeat_interleave(heads // self.graph.caches[layer].num_kv_heads, dim=0)
         # Rounded probabilities sum to at most one + S/2.
-        one = 256 if self.graph.tensors[op.inputs[0]].dtype == "uint8" else 1 << 15
-        bound = 128 * (one + probs.shape[-1])
+        bound = 128 * (PROBABILITY_ONE[self.graph.tensors[op.inputs[0]].dtype] + probs.shape[-1])
         accumulator = exact_matmul(probs, cached, bound)
         return self._requantized(op, accumulator.transpose(0, 1).flatten(1))
 
@@ -196,13 +199,7 @@ class Interpreter:
         visible = visible_tokens(
             scores.shape[1], scores.shape[2] - scores.shape[1], self.graph.num_prefix, a["window"] or None, self.device
         )
-        probs = integer_softmax(
-            scores,
-            visible,
-            exponential_table(self._constant(op, "table"), a["mantissa"], a["shift"]),
-            one=a["one"],
-            qmax=output.qmax,
-        )
+        probs = integer_softmax(scores, visible, self._exponentials[op.output], one=a["one"], qmax=output.qmax)
         return probs.to(output.dtype)
 
     def _table8(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:

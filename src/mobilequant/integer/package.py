@@ -10,7 +10,6 @@ README.md                  the model card
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from mobilequant.data.package import sha256_of
 from mobilequant.errors import PackageError
 from mobilequant.integer.graph import Constant, IntegerGraph, KVLayer, Op, TensorSpec
 from mobilequant.integer.schema import validate
@@ -153,7 +153,7 @@ def _read_constant(name: str, entry: _ConstantEntry, arrays: Mapping[str, np.nda
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
     """Write ``package.json``: what the package is (``about``), and size and sha256 of every other file."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }
@@ -198,7 +198,7 @@ def verify_files(folder: Path) -> None:
     """
     for name, entry in read_manifest(folder)["files"].items():
         try:
-            found = _sha256(folder / name)
+            found = sha256_of(folder / name)
         except OSError as error:
             raise PackageError(f"cannot read {folder / name}: {error.strerror}", _REMEDY) from error
         if found != entry.get("sha256"):
@@ -228,8 +228,3 @@ def _check_folder(folder: Path) -> None:
             raise PackageError(f"{path} is a link that leads out of the package", "Put the file itself there.")
         if path.suffix == ".json" and path.is_file() and path.stat().st_size > LARGEST_BYTES:
             raise PackageError(f"{path} has more than {LARGEST_BYTES:,} bytes", _REMEDY)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,7 @@ def calibration_windows(ids: Sequence[int], data: CalibrationData, arch: Archite
     Raises:
         DataError: the text is too short.
     """
-    bos = leading_token(arch)
+    bos = arch.leading_token
     if bos is None:
         return windows(ids, window=data.window, count=data.count, seed=data.seed)
     body = windows(ids, window=data.window - 1, count=data.count, seed=data.seed)
@@ -47,14 +47,3 @@ def require_room(arch: Architecture, recipe: Recipe) -> None:
             f"Start a recipe of your own with `mobilequant recipes NAME > mine.yaml`, and set data.window to {room} "
             "or less there.",
         )
-
-
-def leading_token(arch: Architecture) -> int | None:
-    """The BOS token that goes before every text of this model, or None."""
-    return arch.bos_token if arch.add_bos else None
-
-
-def after_prefix(tokens: Tensor, prefix: Sequence[int], bos: int | None) -> Tensor:
-    """Tokens (…, T) as they follow a constant prefix: a BOS that the prefix already holds is not given twice."""
-    repeats = bos is not None and len(prefix) > 0 and prefix[0] == bos and bool((tokens[..., 0] == bos).all())
-    return tokens[..., 1:] if repeats else tokens

@@ -24,17 +24,16 @@ from typing import Any
 from torch import Tensor
 
 from mobilequant.data.text import load_text
-from mobilequant.data.window import windows
+from mobilequant.data.window import after_prefix, windows
 from mobilequant.errors import UsageError
 from mobilequant.evaluate.protocol import Protocol, window_count
 from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.baseline import score_rounding
-from mobilequant.jobs.calibration import after_prefix, leading_token
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
-from mobilequant.jobs.plan import measured_flops_per_s, plan_evaluate, plan_quantize
+from mobilequant.jobs.plan import evaluate_time_s, measured_flops_per_s, plan_quantize
 from mobilequant.jobs.quantize import Outcome, prepare
 from mobilequant.jobs.report import (
     baseline_lines,
@@ -148,7 +147,7 @@ class Demo:
         findings.schemes.append(scheme_info(outcome.graph, quantized.scheme.name, preset))
         shown = outcome.windows[:_PICTURE_WINDOWS, :_PICTURE_TOKENS]
         tokens = quantized.prefix.tokens if quantized.prefix else ()
-        behind = after_prefix(shown, tokens, leading_token(self.model.arch))
+        behind = after_prefix(shown, tokens, self.model.arch.leading_token)
         if not findings.ranges:
             before = range_series("as loaded", self.model, shown, None, {})
             after = range_series(
@@ -181,7 +180,7 @@ class Demo:
         scoring = windows(ids, window=_WINDOW, count=window_count(_SCORED_TOKENS, _WINDOW), seed=None).to(self.device)
         schemes = [load_recipe(preset).base_scheme() for preset in PRESETS]
         model = self.model.to(device=self.device)
-        return score_rounding(model, schemes, calibration, scoring, leading_token(model.arch), track)
+        return score_rounding(model, schemes, calibration.to(self.device), scoring, model.arch.leading_token, track)
 
     def _sample(self, preset: str) -> Sample:
         pieces = generate(self.out / preset, PROMPT, max_new_tokens=_NEW_TOKENS, greedy=True, device=self.device)
@@ -228,9 +227,9 @@ def prepare_demo(
     loaded = resolve(model, track=track)
     speed = measured_flops_per_s(device)
     plans = [plan_quantize(loaded.arch, load_recipe(preset), speed) for preset in PRESETS]
-    scoring = plan_evaluate(loaded.arch, _SCORED_TOKENS, speed)
+    scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
     plan = Plan(
-        time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring,
+        time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring_s,
         memory_bytes=max(part.memory_bytes for part in plans),
         work_bytes=sum(part.work_bytes for part in plans),
         package_bytes=sum(part.package_bytes for part in plans),

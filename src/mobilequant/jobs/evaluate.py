@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from mobilequant.data.text import Text, load_text
 from mobilequant.data.window import refuse_overlap, windows
 from mobilequant.errors import CheckpointError, DataError, UsageError
 from mobilequant.evaluate.protocol import Protocol, protocol, window_count
-from mobilequant.evaluate.result import Evaluation, config_hash
 from mobilequant.evaluate.score import score
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.executor import executors
-from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.fingerprint import model_sha256, settings_sha256
+from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
 from mobilequant.jobs.package import Package, open_package
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.jobs.zero_shot import zero_shot
@@ -96,16 +97,19 @@ def _require_room(package: Package, window: int) -> None:
 
 
 def _record(package: Package, settings: dict[str, Any], record: Protocol) -> dict[str, Any]:
-    evaluation = Evaluation(
-        model=package.about.model.name,
-        scheme=package.about.scheme,
-        settings=settings,
-        config_hash=config_hash(settings),
-        hashes={"model": package.about.model.sha256, "recipe": package.about.recipe_sha256},
-        environment=environment(),
-        protocol=record,
-    )
-    return evaluation.model_dump(mode="json", exclude={"scores", "tasks", "sqnr"})
+    """What the scores were measured on and with; they never travel without it."""
+    return {
+        "schema_version": 1,
+        "model": package.about.model.name,
+        "scheme": package.about.scheme,
+        "bits_per_weight": bits_per_weight(package.graph),
+        "size_bytes": sum(bytes_by_role(package.graph).values()),
+        "settings": settings,
+        "config_hash": settings_sha256(settings),
+        "hashes": {"model": package.about.model.sha256, "recipe": package.about.recipe_sha256},
+        "environment": environment().model_dump(),
+        "protocol": asdict(record),
+    }
 
 
 def float_model(package: Package, model: str | Path | None, track: Track) -> Model:

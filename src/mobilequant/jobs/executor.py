@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
+from mobilequant.data.window import after_prefix
+from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
-from mobilequant.jobs.calibration import after_prefix
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
-
-Executor = Callable[[Tensor], Tensor]
 
 
 def executors(

@@ -12,10 +12,9 @@ import torch
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.models.canonical import block_shapes
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
-from mobilequant.pipeline.scheme import Scheme
-from mobilequant.solvers.group_scale import check_group_size
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
 _PASSES = {"gptq": 3.0, "rtn": 0.0}
@@ -28,28 +27,13 @@ _MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and
 
 def matrix_sizes(arch: Architecture) -> dict[str, tuple[int, int]]:
     """(O, I) of every weight matrix of one block, by role."""
-    queries, keys = arch.num_heads * arch.head_dim, arch.num_kv_heads * arch.head_dim
-    hidden, inner = arch.hidden_size, arch.intermediate_size
-    shapes = {"q": (queries, hidden), "k": (keys, hidden), "v": (keys, hidden), "o": (hidden, queries)}
-    shapes |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
-    return {role: shapes[role] for role in point.linear_roles(arch)}
+    shapes = block_shapes(arch)
+    return {role: (shapes[role][0], shapes[role][1]) for role in point.linear_roles(arch)}
 
 
 def block_parameters(arch: Architecture) -> int:
     """Weights of all blocks together."""
     return arch.num_layers * sum(rows * columns for rows, columns in matrix_sizes(arch).values())
-
-
-def require_group_size(arch: Architecture, scheme: Scheme) -> None:
-    """Refuse groups that do not divide a matrix, before any work.
-
-    Raises:
-        UsageError: names the matrix and the nearest group sizes that do.
-    """
-    if scheme.group_size is None:
-        return
-    for role, (_, columns) in matrix_sizes(arch).items():
-        check_group_size(point.at(0, role), columns, scheme.group_size)
 
 
 def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:
@@ -72,7 +56,7 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     )
 
 
-def plan_evaluate(arch: Architecture, tokens: int, flops_per_s: float) -> float:
+def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> float:
     """Seconds to score ``tokens`` predictions with all four models; the exact integer one costs as much as four."""
     operations = 2.0 * (block_parameters(arch) + arch.vocab_size * arch.hidden_size) * tokens
     return operations * (3 + 4) * _OVERHEAD / flops_per_s

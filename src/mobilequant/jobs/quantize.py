@@ -16,16 +16,18 @@ from typing import Any
 from torch import Tensor
 
 from mobilequant.data.text import Text, load_text
+from mobilequant.data.window import after_prefix
 from mobilequant.errors import UsageError
 from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.calibration import after_prefix, calibration_windows, leading_token, require_room
+from mobilequant.jobs.calibration import calibration_windows
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
+from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
-from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize, require_group_size
+from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
@@ -90,7 +92,7 @@ def quantize(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: the package on disk, and the quantized model in memory for whoever wants to look inside."""
+    """What a run leaves: the package on disk, and the quantized model on the CPU for whoever wants to look inside."""
 
     package: Path
     quantized: QuantizedModel
@@ -130,11 +132,11 @@ class Job:
                 write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
             if not self.keeps_work:
                 workspace.remove()
-        return Outcome(self.out, quantized, graph, self.windows)
+        return Outcome(self.out, quantized, graph, self.windows.cpu())
 
     def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
         prefix = self._prefix(workspace, track)
-        windows = after_prefix(self.windows, prefix, leading_token(self.model.arch))
+        windows = after_prefix(self.windows, prefix, self.model.arch.leading_token)
         quantized = run_methods(
             self.model,
             self.recipe.base_scheme(),
@@ -145,7 +147,8 @@ class Job:
             checkpoint=workspace,
             track=track,
         )
-        return provable(self._widened(quantized, windows, workspace, track))
+        quantized = self._widened(quantized, windows, workspace, track)
+        return provable(quantized.to("cpu"))  # from here on numpy computes
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
         """The prefix tokens: given, remembered from before a resume, or searched."""
@@ -180,7 +183,7 @@ class Job:
             "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
             "recipe_sha256": recipe_hash(self.recipe),
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
-            "leading_token": leading_token(arch),
+            "leading_token": arch.leading_token,
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
             "environment": environment().model_dump(),
         }
@@ -210,8 +213,7 @@ def prepare(
 
     name = _portable_name(model)
     loaded = resolve(name, track=track).to(device=device)
-    require_group_size(loaded.arch, recipe.base_scheme())
-    require_room(loaded.arch, recipe)
+    require_fit(loaded.arch, recipe)
     plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)

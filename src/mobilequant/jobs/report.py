@@ -21,12 +21,8 @@ from mobilequant.report.schema import Kind, ModelInfo, RangeRow, RangeSeries, Sc
 
 _PERCENTILES = ("99", "99.9")
 
-# Executors that are the same for every scheme, and the others, with how a report calls them.
+# Executors that are the same for every scheme, with how a report calls them.
 _FLOAT_LABELS = {"float": "float", "float_prefix": "float + prefix"}
-_INTEGER_LABELS: dict[str, tuple[str, Kind]] = {
-    "fake_quant": ("simulated", "fake_quant"),
-    "integer": ("integer", "integer"),
-}
 
 
 def model_info(name: str, arch: Architecture, parameters: int) -> ModelInfo:
@@ -56,8 +52,9 @@ def score_lines(evaluations: Mapping[str, Mapping[str, Any]]) -> Iterator[Score]
             for key, label in _FLOAT_LABELS.items():
                 if key in result:
                     yield _score(label, "float", "", result[key])
-        for key, (label, kind) in _INTEGER_LABELS.items():
-            yield _score(label, kind, result["scheme"], result[key])
+        yield _score("simulated", "fake_quant", result["scheme"], result["fake_quant"])
+        stored = {key: result[key] for key in ("size_bytes", "bits_per_weight")}
+        yield _score("integer", "integer", result["scheme"], result["integer"]).model_copy(update=stored)
 
 
 def _score(label: str, kind: Kind, scheme: str, values: Mapping[str, Any]) -> Score:

@@ -58,8 +58,7 @@ def load_simulation(folder: Path, graph: IntegerGraph, source: Model) -> Quantiz
     try:
         with safe_open(folder / SIMULATION, "pt") as file:
             header = json.loads(file.metadata()[_HEADER])
-            device = source.tensors["embed.weight"].device
-            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name).to(source.device) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return _rebuild(header, tensors, graph, source)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise PackageError(

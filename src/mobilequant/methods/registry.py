@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
-from mobilequant.errors import UsageError
+from mobilequant.errors import UsageError, did_you_mean
 from mobilequant.methods.center.method import Center
 from mobilequant.methods.gptq.method import Gptq
 from mobilequant.methods.ranges.method import Ranges
@@ -31,9 +30,7 @@ def make(name: str, options: Mapping[str, Any]) -> Method:
         UsageError: no such method, an unknown option, or a value outside its range.
     """
     if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"unknown method {name!r}", f"{hint}There are: {', '.join(METHODS)}.")
+        raise UsageError(f"unknown method {name!r}", f"{did_you_mean(name, METHODS)}There are: {', '.join(METHODS)}.")
     method = METHODS[name]
     try:
         config = method.Config(**options)

@@ -17,10 +17,13 @@ _NAMED = 3  # how many missing names an error lists
 def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel:
     """The state with the result of one unit of ``method`` taken in; a tied lm_head follows "embed".
 
+    A result that comes back from a checkpoint lies on the CPU, whatever the device of the run.
+
     Raises:
         UsageError: the result changes a tensor whose codes or range are already fixed.
     """
     _refuse_stale(state, method, result)
+    result = result.to(state.model.device)
     model = state.model.with_tensors(result.tensors) if result.tensors else state.model
     weights = {**state.weights, **result.weights}
     if model.arch.tied_head and point.EMBED in result.weights:

@@ -57,7 +57,7 @@ def expected_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"embed.weight": (arch.vocab_size, arch.hidden_size)}
     if arch.learned_positions:
         shapes["positions.weight"] = (arch.max_context, arch.hidden_size)
-    block = _block_shapes(arch)
+    block = block_shapes(arch)
     for layer in range(arch.num_layers):
         shapes |= {point.at(layer, f"{role}.weight"): shape for role, shape in block.items()}
     shapes["final_norm.weight"] = (arch.hidden_size,)
@@ -65,7 +65,7 @@ def expected_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _block_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+def block_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """The shapes of one block by role, in the order in which they run."""
     channels, inner = arch.hidden_size, arch.intermediate_size
     queries, keys = arch.num_heads * arch.head_dim, arch.num_kv_heads * arch.head_dim
@@ -143,7 +143,7 @@ def _is_block_matrix(name: str, tensor: Tensor) -> bool:
 def _split_fused(spec: ArchSpec, arch: Architecture, named: dict[str, Tensor]) -> dict[str, Tensor]:
     """One tensor per linear."""
     split: dict[str, Tensor] = {}
-    shapes = _block_shapes(arch)
+    shapes = block_shapes(arch)
     for name, tensor in named.items():
         module, _, kind = name.rpartition(".")
         role = point.role_of(module)

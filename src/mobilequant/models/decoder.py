@@ -206,8 +206,7 @@ def compute_prefix(model: Model, tokens: tuple[int, ...]) -> KVPrefix:
             caught[name] = value
         return value
 
-    device = model.tensors["embed.weight"].device
-    forward(model, torch.tensor([tokens], device=device), tap=catch)
+    forward(model, torch.tensor([tokens], device=model.device), tap=catch)
     arch = model.arch
 
     def as_cached(name: str) -> Tensor:

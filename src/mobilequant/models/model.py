@@ -25,6 +25,11 @@ class KVPrefix:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def to(self, device: str | torch.device) -> KVPrefix:
+        """A copy on another device."""
+        keys, values = (tuple(each.to(device) for each in side) for side in (self.keys, self.values))
+        return replace(self, keys=keys, values=values)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -40,6 +45,11 @@ class Model:
     tensors: dict[str, torch.Tensor]
     tokenizer_dir: Path | None = None
     source: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.tensors["embed.weight"].device
 
     def weight(self, linear: str) -> torch.Tensor:
         """The (O, I) matrix of a linear."""

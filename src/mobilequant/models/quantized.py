@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,11 +30,20 @@ class QuantizedModel:
     activations: Mapping[str, QParams]
     prefix: KVPrefix | None = None
 
+    def to(self, device: str | torch.device) -> QuantizedModel:
+        """A copy on another device; a matrix under two names (a tied head) stays one object."""
+        moved = {id(weight): weight.to(device) for weight in self.weights.values()}
+        return replace(
+            self,
+            model=self.model.to(device=device),
+            weights={name: moved[id(weight)] for name, weight in self.weights.items()},
+            prefix=self.prefix.to(device) if self.prefix else None,
+        )
+
     def simulated(self) -> Model:
         """The float model that computes with the dequantized weights."""
         dtype = self.model.tensors["embed.weight"].dtype
-        device = self.model.tensors["embed.weight"].device
-        changed = {f"{name}.weight": w.dequantize().to(device, dtype) for name, w in self.weights.items()}
+        changed = {f"{name}.weight": w.dequantize().to(dtype) for name, w in self.weights.items()}
         if self.model.arch.tied_head:
             changed["lm_head.weight"] = changed["embed.weight"]
         return self.model.with_tensors(changed)
@@ -66,16 +75,14 @@ class QuantizedModel:
 
 def quantize(value: Tensor, qparams: QParams) -> Tensor:
     """Codes of a real tensor, as int32: round half up (as the integer graph does), shift, saturate."""
-    codes = torch.floor(value / qparams.scale + 0.5) + qparams.zero_point
-    return codes.clamp(qparams.qtype.qmin, qparams.qtype.qmax).to(torch.int32)
-
-
-def dequantize(codes: Tensor, qparams: QParams, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Real values of codes."""
-    return (codes.to(dtype) - qparams.zero_point) * qparams.scale
+    return _codes(value, qparams).to(torch.int32)
 
 
 def fake_quantize(value: Tensor, qparams: QParams) -> Tensor:
     """Quantize and dequantize, in floating point."""
+    return (_codes(value, qparams) - qparams.zero_point) * qparams.scale
+
+
+def _codes(value: Tensor, qparams: QParams) -> Tensor:
     codes = torch.floor(value / qparams.scale + 0.5) + qparams.zero_point
-    return (codes.clamp_(qparams.qtype.qmin, qparams.qtype.qmax) - qparams.zero_point) * qparams.scale
+    return codes.clamp_(qparams.qtype.qmin, qparams.qtype.qmax)

@@ -53,11 +53,6 @@ class Tokenizer:
         ids = {name: inner.token_to_id(_content(settings.get(f"{name}_token"))) for name in ("bos", "eos")}
         return cls(inner, **ids, num_rows=num_rows)
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens, added ones included."""
-        return self._inner.get_vocab_size(with_added_tokens=True)
-
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; special tokens only where the text spells them.
 

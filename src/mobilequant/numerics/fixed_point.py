@@ -1,6 +1,6 @@
 """Fixed-point multiplication: how an integer moves from one scale to another without a float.
 
-    real multiplier  r  ≈  mantissa · 2^−shift,      2^30 ≤ mantissa < 2^31,   2 ≤ shift ≤ 62
+    real multiplier  r  ≈  mantissa · 2^−shift,      2^30 ≤ mantissa < 2^31 (less below 2^−32),   2 ≤ shift ≤ 62
     rescale(v)       =  (v · mantissa + 2^(shift−1)) >> shift          (round half up, arithmetic shift)
 
 This is TOSA 1.0 ``apply_scale_32`` with SINGLE_ROUND, so that every ``rescale`` is one TOSA RESCALE.
@@ -30,7 +30,7 @@ class Multiplier:
 
     @property
     def real(self) -> float:
-        """The factor that is really applied (relative error below 2^−31 of the one asked for)."""
+        """The factor that is really applied (off by at most 2^−31 of the one asked for; by 2^−62 below 2^−32)."""
         return math.ldexp(self.mantissa, -self.shift)
 
 

@@ -8,7 +8,7 @@ a grouped linear needs no more than one rescale per output channel, exactly like
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mobilequant.numerics.qtype import QType
@@ -32,6 +32,11 @@ class QuantizedWeight:
         if self.group_multiplier is None:
             return None
         return self.codes.shape[1] // self.group_multiplier.shape[1]
+
+    def to(self, device: str | torch.device) -> QuantizedWeight:
+        """A copy on another device."""
+        group = None if self.group_multiplier is None else self.group_multiplier.to(device)
+        return replace(self, codes=self.codes.to(device), scale=self.scale.to(device), group_multiplier=group)
 
     def element_scale(self) -> torch.Tensor:
         """Real scale of every group: (O, 1) per channel, or (O, I) expanded over the groups."""

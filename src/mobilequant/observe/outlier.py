@@ -27,7 +27,6 @@ class TokenOutlier:
     point: str
     median: float
     largest: float
-    largest_behind_first: float  # the same without the first position of every window
     positions: tuple[tuple[int, int], ...]  # (window, position) of every outlier token
 
     @property
@@ -51,11 +50,9 @@ def _find(name: str, magnitudes: Tensor) -> TokenOutlier:
     """Outliers among the magnitudes (N, T) of one point."""
     median = magnitudes.median().item()
     found = torch.nonzero(magnitudes > OUTLIER_RATIO * median).tolist()
-    behind = magnitudes[:, 1:]
     return TokenOutlier(
         point=name,
         median=median,
         largest=magnitudes.max().item(),
-        largest_behind_first=behind.max().item() if behind.numel() else 0.0,
         positions=tuple((window, position) for window, position in found),
     )

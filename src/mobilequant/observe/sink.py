@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mobilequant.data.window import after_prefix
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.collect import Observer, collect
@@ -69,16 +70,6 @@ class SinkSearch:
     tokens: tuple[int, ...]
     measures: tuple[SinkMeasure, ...]
 
-    @property
-    def before(self) -> SinkMeasure:
-        """Without a prefix."""
-        return self.measures[0]
-
-    @property
-    def after(self) -> SinkMeasure:
-        """With the whole prefix in place."""
-        return self.measures[-1]
-
 
 def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> tuple[int, ...]:
     """Tokens of the constant prefix, none when there are no outliers; see ``search_prefix``."""
@@ -89,6 +80,7 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
     """Add tokens while outlier tokens remain in windows (N, T), and only those that remove at least half of them.
 
     Only the first MAX_WINDOWS windows are looked at: outlier tokens follow the prefix, or are found by the starts.
+    As in use, a BOS with which the windows begin is left out where the prefix holds it.
 
     Raises:
         ValueError: ``max_tokens`` is not in 0…4.
@@ -99,7 +91,8 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
     tokens: tuple[int, ...] = ()
     measures = [_measure(model, windows, tokens, track)]
     while len(tokens) < max_tokens and not measures[-1].calm:
-        candidate = _next_token(model, windows, tokens, measures[-1])
+        seen = after_prefix(windows, tokens, model.arch.leading_token)
+        candidate = _next_token(model, seen, tokens, measures[-1])
         measure = _measure(model, windows, (*tokens, candidate), track)
         _log.info("prefix token %d: %d outlier tokens -> %d", candidate, measures[-1].count, measure.count)
         if measure.count > _REMAINING * measures[-1].count:
@@ -111,6 +104,7 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
 
 def _measure(model: Model, windows: Tensor, tokens: tuple[int, ...], track: Track) -> SinkMeasure:
     prefix = compute_prefix(model, tokens) if tokens else None
+    windows = after_prefix(windows, tokens, model.arch.leading_token)
     stats = collect(model, windows, token_needs(model.arch), prefix=prefix, track=track)
     outliers = tuple(token_outliers(stats, model.arch))
     starts = _start_tokens(windows)

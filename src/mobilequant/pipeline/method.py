@@ -8,7 +8,7 @@ one data pass, checkpoints after each unit, and seeds each unit from (seed, unit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -66,6 +66,16 @@ class Result:
     activations: dict[str, QParams] = field(default_factory=dict)
     weights: dict[str, QuantizedWeight] = field(default_factory=dict)
     measures: dict[str, float] = field(default_factory=dict)
+
+    def to(self, device: str | torch.device) -> Result:
+        """A copy on another device; what stands under two names stays one object."""
+        tensors = {id(tensor): tensor.to(device) for tensor in self.tensors.values()}
+        weights = {id(weight): weight.to(device) for weight in self.weights.values()}
+        return replace(
+            self,
+            tensors={name: tensors[id(tensor)] for name, tensor in self.tensors.items()},
+            weights={name: weights[id(weight)] for name, weight in self.weights.items()},
+        )
 
 
 class Method(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 
-from mobilequant.errors import UsageError
+from mobilequant.errors import UsageError, did_you_mean
 
 DEFAULT = "w8a8-fast"
 
@@ -24,10 +23,9 @@ def preset_text(name: str) -> str:
     """
     names = preset_names()
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         raise UsageError(
             f"there is no preset {name!r}",
-            f"{hint}Presets: {', '.join(names)}. A recipe of your own is given as the path of a .yaml file.",
+            f"{did_you_mean(name, names)}Presets: {', '.join(names)}. "
+            "A recipe of your own is given as the path of a .yaml file.",
         )
     return resources.files("mobilequant.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")

@@ -32,13 +32,14 @@ from mobilequant.pipeline.scheme import Scheme, parse_scheme
 
 Scalar = bool | int | FiniteFloat | str | None
 OptionValue = Scalar | tuple[Scalar, ...]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class PrefixChoice(FrozenConfig):
     """The constant key/value prefix that takes the attention sink (and its outliers) out of the ranges."""
 
-    tokens: Literal["auto"] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default="auto", description="token ids of the prefix, or 'auto' to find them on the calibration text"
+    tokens: Literal["auto"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=4)] = Field(
+        default="auto", description="at most 4 token ids, or 'auto' to find them on the calibration text"
     )
     max_tokens: int = Field(default=1, ge=0, le=4, description="most tokens that 'auto' may take; 0 means no prefix")
 
@@ -74,7 +75,7 @@ class CalibrationData(FrozenConfig):
     )
     window: int = Field(default=512, ge=2, le=32768, description="tokens per window")
     count: int = Field(default=32, ge=1, le=65536, description="number of windows")
-    seed: int | None = Field(default=0, ge=0, description="which windows are drawn; null takes them in order")
+    seed: Seed | None = Field(default=0, description="which windows are drawn; null takes them in order")
 
 
 class SixteenBit(FrozenConfig):
@@ -95,7 +96,7 @@ class Recipe(FrozenConfig):
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="run in this order")
     data: CalibrationData = CalibrationData()
     sixteen_bit: SixteenBit = SixteenBit()
-    seed: int = Field(default=0, ge=0, lt=2**63, description="seeds every unit of every method")
+    seed: Seed = Field(default=0, description="seeds every unit of every method")
 
     @field_validator("scheme")
     @classmethod
@@ -169,10 +170,11 @@ def choose_recipe(preset: str | None, recipe: str | Path | Recipe | None, seed: 
     if preset is not None and recipe is not None:
         raise UsageError("both a preset and a recipe were given", "Give one of them.")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or preset or preset_files.DEFAULT)
-    try:
-        return chosen if seed is None else Recipe.model_validate({**chosen.model_dump(), "seed": seed})
-    except ValidationError as error:
-        raise UsageError(f"the seed {seed} is out of range", "Use a number from 0 to 2^63 - 1.") from error
+    if seed is None:
+        return chosen
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"the seed {seed} is out of range", "Use a whole number from 0 to 2^63 - 1.")
+    return chosen.model_copy(update={"seed": seed})
 
 
 def is_recipe_path(name_or_path: str | Path) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pydantic import BaseModel, ValidationError
 
-from mobilequant.errors import UsageError
+from mobilequant.errors import UsageError, did_you_mean
 from mobilequant.pipeline.strict_yaml import Document, Location
 
 
@@ -30,9 +28,8 @@ def explain(error: ValidationError, document: Document, source: str, root: type[
 
 def _unknown_key(location: Location, where: str, root: type[BaseModel]) -> UsageError:
     key, valid = str(location[-1]), _keys_at(root, location[:-1])
-    nearest = difflib.get_close_matches(key, valid, n=1)
-    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    return UsageError(f"{where}: unknown key {_dotted(location)!r}", f"{hint}Valid keys: {', '.join(valid)}.")
+    remedy = f"{did_you_mean(key, valid)}Valid keys: {', '.join(valid)}."
+    return UsageError(f"{where}: unknown key {_dotted(location)!r}", remedy)
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> list[str]:

@@ -15,7 +15,7 @@ from mobilequant.arch import point
 from mobilequant.errors import UsageError
 from mobilequant.numerics.qtype import INT4, INT8, INT16, UINT8, QType
 
-_NAME = re.compile(r"static_w(?P<bits>[48])(?P<grain>c|g(?P<group>\d+))_a8_kv8")
+_NAME = re.compile(r"static_w(?P<bits>[48])(?P<grain>c|g(?P<group>[1-9]\d*))_a8_kv8")
 
 _ALWAYS_8BIT = (point.EMBED, point.POSITIONS, point.LM_HEAD)
 

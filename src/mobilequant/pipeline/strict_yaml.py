@@ -1,4 +1,4 @@
-"""YAML as configuration wants it: safe, no duplicate keys, and every value knows its line."""
+"""YAML as configuration wants it: safe, no duplicate keys, no aliases, and every value knows its line."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def parse(text: str, source: str) -> Document:
     """Parse one YAML document; ``source`` is the file name that errors show.
 
     Raises:
-        UsageError: the text is not YAML, repeats a key, or is nested without end.
+        UsageError: the text is not YAML, repeats a key, uses an alias, or is nested without end.
     """
     try:
+        _refuse_aliases(text, source)
         node = yaml.compose(text, _UniqueKeyLoader)
         value = yaml.load(text, _UniqueKeyLoader)
         return Document(value, dict(_lines(node, ())) if node else {})
@@ -56,6 +57,14 @@ def parse(text: str, source: str) -> Document:
         raise UsageError(f"{source}{line}: {error.problem}", "Correct that line of the file.") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{source} cannot be read as YAML: {error}", "Correct the file.") from None
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    """With aliases a file of ten lines can stand for billions of values."""
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise UsageError(f"{source}{line}: aliases are not allowed", "Write the value out where it is meant.")
 
 
 def _lines(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int]]:

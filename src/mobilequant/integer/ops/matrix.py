@@ -22,9 +22,15 @@ def exact_dtype(bound: int) -> torch.dtype:
     """
     if bound > FLOAT64_EXACT:
         raise ValueError(f"sums up to {bound} cannot be formed exactly")
-    # A caller who allows torch to multiply float32 in TF32 or bfloat16 must still get exact sums from us.
-    narrow = bound <= FLOAT32_EXACT and torch.get_float32_matmul_precision() == "highest"
-    return torch.float32 if narrow else torch.float64
+    return torch.float32 if bound <= FLOAT32_EXACT and _float32_is_whole() else torch.float64
+
+
+def _float32_is_whole() -> bool:
+    """Whether products of float32 are formed in float32: a caller may have allowed torch TF32 or bfloat16 for speed."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set per backend by torch's newer switches, which have no common answer
+        return False
 
 
 def exact_matmul(left: Tensor, right: Tensor, bound: int) -> Tensor:

@@ -3,7 +3,7 @@
 With x the centered input codes of a row of C channels, and m = Σx for LayerNorm, m = 0 for RMSNorm:
 
     c = C·x − m                                   |c| < 2^31 for C ≤ 2^14 and 16-bit x
-    q = C·Σx² − m² + epsilon                      C² times the variance, in units of the input step
+    q = max(C·Σx² − m² + epsilon, 1)              C² times the variance, in units of the input step
     n = c / √q       in steps of 2^−16            the standardized row, |n| ≤ √C
     t = (n·gain + 2^14) >> 15, + bias             gain int16, bias int32
     y = zero_point + rescale(t)

@@ -27,7 +27,8 @@ def fetch_hub(repo: str) -> Path:
     try:
         return Path(snapshot_download(repo, allow_patterns=DATA_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"There is no folder {repo}, and the hub did not give a model of that name: {str(error).splitlines()[0]}",
+            f"There is no folder {repo}, and the hub did not give a model of that name: {reason}",
             "Check the name and the connection, or download the model elsewhere and give its folder.",
         ) from error

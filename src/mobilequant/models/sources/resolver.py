@@ -5,11 +5,10 @@ Each source is imported when it is needed, so that listing the built-in models d
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilequant.errors import CheckpointError
+from mobilequant.errors import CheckpointError, did_you_mean
 from mobilequant.models.sources.builtin import builtins, open_builtin
 from mobilequant.models.sources.hub import fetch_hub, is_hub_id
 from mobilequant.models.sources.pickle_file import PICKLES, pickle_refused
@@ -57,9 +56,8 @@ def _open_file(path: Path) -> Path:
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> CheckpointError:
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]}? " if near else ""
     return CheckpointError(
         f"There is no model {name!r}: no built-in name, folder, .gguf file or hub id.",
-        f"{hint}Built-in: {', '.join(names)}. docs/guide/models-and-data.md says how to use others.",
+        f"{did_you_mean(name.lower(), names)}Built-in: {', '.join(names)}. "
+        "docs/guide/models-and-data.md says how to use others.",
     )
