@@ -119,6 +119,27 @@ def test_cache_ranges_cover_the_constant_prefix(estimator):
     assert torch.allclose(held.values[0], prefix.values[0], atol=quantized.activations["layers.0.v"].scale)
 
 
+def _residual_reach(loud):
+    """The reach of a residual over its median token, with one of 96 tokens ``loud`` times the others."""
+    model = tiny_model("llama")
+    table = torch.ones_like(model.tensors["embed.weight"])
+    table[3] *= loud
+    quiet = {
+        name: 0.0 * tensor for name, tensor in model.tensors.items() if name.endswith((".o.weight", ".down.weight"))
+    }
+    model = model.with_tensors({"embed.weight": table, **quiet})
+    windows = torch.arange(96).view(8, 12)
+    quantized = run_methods(model, Scheme(8), [make("ranges", {"residual_limit": 16.0}), make("rtn", {})], windows)
+    residual = quantized.activations["layers.0.mlp_residual"]
+    return residual.scale * residual.qtype.qmax
+
+
+def test_a_residual_ends_at_its_limit_but_sinks_are_never_cut():
+    assert _residual_reach(loud=10.0) == pytest.approx(11.0)  # extremes and margin
+    assert _residual_reach(loud=40.0) == pytest.approx(16.0)  # the limit
+    assert _residual_reach(loud=70.0) == pytest.approx(77.0)  # a sink that no prefix holds
+
+
 def test_sixteen_bit_probabilities_are_fixed_too():
     model = tiny_model("llama")
     found = _quantized(model, Scheme(8, sixteen_bit=frozenset({"layers.0.probs"}))).activations

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
 from mobilequant.arch import point
+from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.tiny import tiny_model
 from mobilequant.observe.collect import collect
 from mobilequant.observe.outlier import token_needs, token_outliers
@@ -58,22 +60,26 @@ def test_outlier_record_names_point_and_places():
     assert found[0].ratio > 64
 
 
-def test_outliers_of_the_first_position_ask_for_bos():
-    model = _model(loud_position=0)
-    search = search_prefix(model, _windows(), max_tokens=4)
-    assert search.tokens == (model.arch.bos_token,)
-    assert search.measures[0].places == {(window, 0) for window in range(6)}
-    assert len(search.measures[0].loud_starts) == search.measures[0].starts
-    assert search.measures[0].ratio > 64 > search.measures[-1].ratio
-    assert search.measures[-1].count == 0
+def test_outliers_of_the_first_position_ask_for_a_token_to_take_it():
+    search = search_prefix(_model(loud_position=0), _windows(), max_tokens=4)
+    assert len(search.tokens) == 1
+    before, after = search.measures
+    assert before.places == {(window, 0) for window in range(4)}
+    assert len(before.loud_starts) == before.starts
+    assert before.ratio > 64 > after.ratio
+    assert after.count == 0
 
 
-def test_without_bos_a_frequent_token_takes_the_first_place():
-    model = _model(loud_position=0)
-    model = replace(model, arch=replace(model.arch, bos_token=None))
-    windows = _windows()
-    windows[:4, 0] = 33
-    assert find_prefix(model, windows, max_tokens=4) == (33,)
+def test_of_tokens_that_calm_alike_the_one_behind_which_the_text_is_predicted_best_is_taken():
+    model, windows = _model(loud_position=0), _windows()
+
+    def loss(token):
+        logits = forward(model, windows[:4], prefix=compute_prefix(model, (token,)))[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:4, 1:].flatten()).item()
+
+    frequent = [token for token, _ in Counter(windows[:4].flatten().tolist()).most_common(12)]
+    first = [windows[window, 0].item() for window in range(4)]
+    assert find_prefix(model, windows, max_tokens=4) == (min({model.arch.bos_token, *first, *frequent}, key=loss),)
 
 
 def test_a_token_that_removes_no_outliers_is_not_kept():
@@ -91,8 +97,26 @@ def test_a_loud_bos_is_quiet_once_it_is_the_prefix():
     model = replace(model, arch=replace(model.arch, bos_token=LOUD, add_bos=True))
     search = search_prefix(model, windows, max_tokens=4)
     assert search.tokens == (LOUD,)
-    assert search.measures[0].places == {(window, 0) for window in range(6)}
+    assert search.measures[0].places == {(window, 0) for window in range(4)}
     assert search.measures[-1].count == 0
+
+
+def test_the_search_begins_behind_a_bos_that_is_always_there():
+    model = _model()
+    model = replace(model, arch=replace(model.arch, add_bos=True))
+    assert find_prefix(model, _windows(), max_tokens=2) == (model.arch.bos_token,)
+
+
+def test_an_outlier_of_the_residual_alone_is_found():
+    model = tiny_model("llama")
+    table = model.tensors["embed.weight"].clone()
+    table[LOUD, 5] = 1e4
+    windows = _windows()
+    windows[2, 5] = LOUD
+    model = model.with_tensors({"embed.weight": table})
+    measure = search_prefix(model, windows, max_tokens=0).measures[0]
+    assert (2, 5) in measure.places
+    assert {outlier.point.rsplit(".", 1)[-1] for outlier in measure.outliers if outlier.positions} == {"mlp_residual"}
 
 
 def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():
@@ -103,6 +127,8 @@ def test_starts_that_stay_loud_behind_bos_ask_for_a_second_token():
     tensors["embed.weight"][20:35, 0] = 1.2  # … nor these tokens alone open the unit, but together they do
     tensors["lm_head.weight"] = tensors["embed.weight"]
     model, windows = replace(model, tensors=tensors), _windows()
+    model = replace(model, arch=replace(model.arch, add_bos=True))
+    windows[:, 0] = model.arch.bos_token
     search = search_prefix(model, windows, max_tokens=4)
     assert search.tokens[0] == model.arch.bos_token and len(search.tokens) == 2
     none, bos, both = search.measures

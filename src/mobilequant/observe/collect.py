@@ -16,7 +16,6 @@ from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
 from mobilequant.observe.collector import Collector
 from mobilequant.observe.hessian import HessianCollector
-from mobilequant.observe.importance import channel_importance
 from mobilequant.observe.mean import MeanCollector
 from mobilequant.observe.minmax import MinMaxCollector
 from mobilequant.observe.range import RangeCollector
@@ -33,18 +32,12 @@ _COLLECTORS: dict[StatisticKind, Callable[[], Collector]] = {
 }
 
 
-def _collector(model: Model, need: Need) -> Collector:
-    if need.kind == "weighted_range":
-        return RangeCollector(channel_importance(model, need.point))
-    return _COLLECTORS[need.kind]()
-
-
 class Observer:
     """A tap that feeds collectors. ``tap``: what happens to a value before it is looked at (a fake quantizer)."""
 
     def __init__(self, model: Model, needs: Iterable[Need], *, tap: Tap = untouched) -> None:
         self._tap = tap
-        self._collectors = {need: _collector(model, need) for need in needs}
+        self._collectors = {need: _COLLECTORS[need.kind]() for need in needs}
         self._by_point: dict[str, list[Collector]] = {}
         for need, collector in self._collectors.items():
             self._by_point.setdefault(need.point, []).append(collector)

@@ -1,4 +1,4 @@
-"""Outlier tokens: single tokens whose down_proj input is hundreds of times larger than everybody else's.
+"""Outlier tokens: single tokens whose down_proj input or residual is hundreds of times larger than everybody else's.
 
 A static per-tensor range must cover them, which leaves the other tokens a handful of codes.
 """
@@ -37,12 +37,12 @@ class TokenOutlier:
 
 def token_needs(arch: Architecture) -> list[Need]:
     """The statistics that ``token_outliers`` reads."""
-    role = point.down_input(arch)
-    return [Need("token_absmax", point.at(layer, role)) for layer in range(arch.num_layers)]
+    roles = (point.down_input(arch), "mlp_residual")
+    return [Need("token_absmax", point.at(layer, role)) for layer in range(arch.num_layers) for role in roles]
 
 
 def token_outliers(stats: Mapping[Need, Any], arch: Architecture) -> list[TokenOutlier]:
-    """Outlier tokens of every down_proj input, in layer order."""
+    """Outlier tokens of every down_proj input and of the residual behind it, in layer order."""
     return [_find(need.point, stats[need]) for need in token_needs(arch)]
 
 

@@ -35,7 +35,7 @@ _ROUNDS = ((0.25, 3), (0.0625, 3), (0.015625, 3))  # (step, steps to either side
 class RangeStatistic:
     """All values of one point. ``keep``: a range never to be clipped.
 
-    counts: (2, cells), side 1 negative; whole numbers, or sums of channel importance, then float64.
+    counts: (2, cells), side 1 negative.
     """
 
     low: float
@@ -112,12 +112,11 @@ class RangeStatistic:
 
 
 class RangeCollector:
-    """Running histogram and extremes. ``importance`` (C,): how much a value of each channel counts."""
+    """Running histogram and extremes."""
 
-    def __init__(self, importance: Tensor | None = None) -> None:
+    def __init__(self) -> None:
         self._low, self._high = math.inf, -math.inf
-        self._importance = importance
-        self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64 if importance is None else torch.float64)
+        self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64)
         self._keep = (0.0, 0.0)
 
     def see(self, value: Tensor) -> None:
@@ -125,8 +124,7 @@ class RangeCollector:
         flat = value.detach().flatten().float()
         low, high = flat.aminmax()
         self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
-        weights = None if self._importance is None else self._importance.to(flat.device).expand(value.shape).flatten()
-        self._counts += torch.bincount(_cell_index(flat), weights=weights, minlength=2 * _CELLS).cpu()
+        self._counts += torch.bincount(_cell_index(flat), minlength=2 * _CELLS).cpu()
 
     def see_constant(self, value: Tensor) -> None:
         """Constant entries are read with every token: no estimator may cut them."""

@@ -26,17 +26,18 @@ from mobilequant.observe.outlier import OUTLIER_RATIO, TokenOutlier, token_needs
 from mobilequant.pipeline.progress import Track, silent
 
 MAX_PREFIX_TOKENS = 4
-MAX_WINDOWS, MAX_STARTS = 8, 256
+MAX_WINDOWS, MAX_STARTS = 4, 256
 _REMAINING = 0.5  # a token is kept when at most this share of the outlier tokens is left with it in place
 _NEGLIGIBLE = 0.02  # outlier tokens, as a share of the starts tried, that are not worth another prefix token
 _OUTLIER_CANDIDATES, _TEXT_CANDIDATES = 4, 12
+_LOSS_WINDOWS, _LOSS_TOKENS = 4, 128
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SinkMeasure:
-    """Outliers with one prefix in place: per down_proj input, and among tokens that directly follow the prefix."""
+    """Outliers with one prefix in place: per point, and among tokens that directly follow the prefix."""
 
     outliers: tuple[TokenOutlier, ...]
     loud_starts: tuple[int, ...]  # tokens that are outliers as the first of a sequence
@@ -44,7 +45,7 @@ class SinkMeasure:
 
     @property
     def ratio(self) -> float:
-        """Worst largest-over-median of any down_proj input over the windows."""
+        """Worst largest-over-median of any point over the windows."""
         return max(outlier.ratio for outlier in self.outliers)
 
     @property
@@ -79,6 +80,7 @@ def find_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track 
 def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Track = silent) -> SinkSearch:
     """Add tokens while outlier tokens remain in windows (N, T), and only those that remove at least half of them.
 
+    The search begins behind the BOS of a model that reads one before every text: it is constant as it is.
     Only the first MAX_WINDOWS windows are looked at: outlier tokens follow the prefix, or are found by the starts.
     As in use, a BOS with which the windows begin is left out where the prefix holds it.
 
@@ -88,10 +90,14 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
     if not 0 <= max_tokens <= MAX_PREFIX_TOKENS:
         raise ValueError(f"a prefix has 0 to {MAX_PREFIX_TOKENS} tokens, not {max_tokens}")
     windows = windows[:MAX_WINDOWS]
+    leading = model.arch.leading_token
     tokens: tuple[int, ...] = ()
     measures = [_measure(model, windows, tokens, track)]
+    if leading is not None and max_tokens:
+        tokens = (leading,)
+        measures.append(_measure(model, windows, tokens, track))
     while len(tokens) < max_tokens and not measures[-1].calm:
-        seen = after_prefix(windows, tokens, model.arch.leading_token)
+        seen = after_prefix(windows, tokens, leading)
         candidate = _next_token(model, seen, tokens, measures[-1])
         measure = _measure(model, windows, (*tokens, candidate), track)
         _log.info("prefix token %d: %d outlier tokens -> %d", candidate, measures[-1].count, measure.count)
@@ -120,7 +126,7 @@ def _start_tokens(windows: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], prefix: KVPrefix | None) -> tuple[int, ...]:
-    """The start tokens that exceed the outlier threshold of the windows at any down_proj input."""
+    """The start tokens that exceed the outlier threshold of the windows at any point."""
     observer = Observer(model, token_needs(model.arch))
     forward(model, starts[:, None], tap=observer, prefix=prefix)
     loud = torch.zeros(len(starts), dtype=torch.bool)
@@ -130,20 +136,27 @@ def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], pref
 
 
 def _next_token(model: Model, windows: Tensor, tokens: tuple[int, ...], measure: SinkMeasure) -> int:
-    """BOS if it is the first position as such that stands out; else the candidate that calms most starts."""
-    if not tokens and 2 * len(measure.loud_starts) >= measure.starts and model.arch.bos_token is not None:
-        return model.arch.bos_token
+    """Of the candidates that calm the starts (nearly) best, the one behind which the model predicts the text best."""
     starts = _start_tokens(windows)
+    prefixes = {token: compute_prefix(model, (*tokens, token)) for token in _candidates(model, windows, measure)}
+    left = {token: len(_loud(model, starts, measure.outliers, prefix)) for token, prefix in prefixes.items()}
+    enough = min(left.values()) + _NEGLIGIBLE * len(starts)
+    calming = [token for token in prefixes if left[token] <= enough]
+    return min(calming, key=lambda token: _loss(model, windows, prefixes[token]))
 
-    def left(candidate: int) -> int:
-        return len(_loud(model, starts, measure.outliers, compute_prefix(model, (*tokens, candidate))))
 
-    return min(_candidates(windows, measure), key=left)
-
-
-def _candidates(windows: Tensor, measure: SinkMeasure) -> list[int]:
-    """The most frequent outlier tokens, then the most frequent tokens of the text, among them the delimiters that
+def _candidates(model: Model, windows: Tensor, measure: SinkMeasure) -> list[int]:
+    """BOS, the most frequent outlier tokens, then the most frequent tokens of the text, among them the delimiters that
     models like to park attention on."""
+    bos = [] if model.arch.bos_token is None else [model.arch.bos_token]
     outliers = Counter(int(windows[place]) for place in sorted(measure.places)).most_common(_OUTLIER_CANDIDATES)
     frequent = Counter(windows.flatten().tolist()).most_common(_TEXT_CANDIDATES)
-    return list(dict.fromkeys(token for token, _ in (*outliers, *frequent)))
+    return list(dict.fromkeys([*bos, *(token for token, _ in (*outliers, *frequent))]))
+
+
+@torch.inference_mode()
+def _loss(model: Model, windows: Tensor, prefix: KVPrefix) -> float:
+    """Mean cross-entropy in nats behind a prefix, over the beginnings of the first windows, where it matters most."""
+    beginnings = windows[:_LOSS_WINDOWS, :_LOSS_TOKENS]
+    logits = forward(model, beginnings, prefix=prefix)[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), beginnings[:, 1:].flatten()).item()

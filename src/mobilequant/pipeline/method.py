@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mobilequant.numerics.weight import QuantizedWeight
 
 UnitKind = Literal["linear", "block", "model"]
-StatisticKind = Literal["range", "weighted_range", "minmax", "absmax", "mean", "token_absmax", "hessian"]
+StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "hessian"]
 
 
 class FrozenConfig(BaseModel):
@@ -37,7 +37,6 @@ class Need:
     """One statistic of one activation point.
 
     ``range``: distribution of all values (min, max, percentiles, Lp-optimal), an ``observe.range.RangeStatistic``;
-    ``weighted_range``: the same, each channel counted by the squared norm of the weight column that reads it;
     ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
     ``absmax``: largest magnitude per channel, (C,); ``mean``: average per channel, (C,) float64;
     ``token_absmax``: largest magnitude of each token, (N, T);

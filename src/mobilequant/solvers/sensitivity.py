@@ -1,21 +1,20 @@
 """Which down_proj inputs deserve 16 bits: the few whose rounding moves the logits most.
 
-Two stages: a proxy for every layer from one float pass (how much noise the rounded input leaves on the residual), then
-the Kullback–Leibler divergence of the logits for the layers that the proxy puts first.
+Each is rounded alone in the float model, and the Kullback–Leibler divergence of the logits is what that costs. Leaving
+one out of the fully rounded model instead would measure a small difference between two large, chaotic errors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mobilequant.arch import point
-from mobilequant.models.decoder import Tap, forward
-from mobilequant.models.model import Model
+from mobilequant.models.decoder import Tap, forward, untouched
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
 from mobilequant.numerics.qparams import symmetric
 from mobilequant.numerics.qtype import INT16
@@ -23,24 +22,16 @@ from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Need
 from mobilequant.pipeline.progress import Track, silent
 
-_CANDIDATES_PER_CHOICE = 2  # how many layers per wanted one get the exact measure
-
 
 def choose_sixteen_bit(
     quantized: QuantizedModel, windows: Tensor, *, fraction: float = 0.1, track: Track = silent
 ) -> frozenset[str]:
-    """At most ⌊fraction · layers⌋ down_proj inputs whose 8-bit rounding costs the most KL on windows (N, T).
-
-    Points whose wider format would not lower the divergence are left out.
-    """
+    """At most ⌊fraction · layers⌋ down_proj inputs: those whose 8-bit rounding costs the most KL on windows (N, T)."""
     wanted = math.floor(fraction * quantized.model.arch.num_layers)
     if wanted == 0:
         return frozenset()
-    noise = relative_noise(quantized, windows)
-    candidates = sorted(noise, key=lambda name: noise[name], reverse=True)[: _CANDIDATES_PER_CHOICE * wanted]
-    gains = kl_gains(quantized, windows, candidates, track=track)
-    best = sorted(gains, key=lambda name: gains[name], reverse=True)[:wanted]
-    return frozenset(name for name in best if gains[name] > 0)
+    costs = rounding_costs(quantized, windows, down_inputs(quantized), track=track)
+    return frozenset(sorted(costs, key=lambda name: costs[name], reverse=True)[:wanted])
 
 
 def down_inputs(quantized: QuantizedModel) -> list[str]:
@@ -51,45 +42,20 @@ def down_inputs(quantized: QuantizedModel) -> list[str]:
 
 
 @torch.inference_mode()
-def relative_noise(quantized: QuantizedModel, windows: Tensor) -> dict[str, float]:
-    """Energy of the error that each rounded down_proj input alone leaves on its residual, relative to it."""
-    model, inputs = quantized.model, frozenset(down_inputs(quantized))
-    noise = dict.fromkeys(inputs, 0.0)
-    energy = dict.fromkeys(inputs, 0.0)
-
-    def measure(name: str, value: Tensor) -> Tensor:
-        layer = name.rsplit(".", 1)[0]
-        if name in inputs:
-            error = fake_quantize(value, quantized.activations[name]) - value
-            noise[name] += (error @ model.weight(f"{layer}.down").T).square().sum().item()
-        elif point.role_of(name) == "mlp_residual":
-            source = f"{layer}.{point.down_input(model.arch)}"
-            if source in energy:
-                energy[source] += value.square().sum().item()
-        return value
-
-    for window in windows:
-        forward(model, window[None], tap=measure, prefix=quantized.prefix)
-    return {name: noise[name] / max(energy[name], 1e-30) for name in sorted(inputs)}
-
-
-@torch.inference_mode()
-def kl_gains(
-    quantized: QuantizedModel, windows: Tensor, candidates: list[str], *, track: Track = silent
+def rounding_costs(
+    quantized: QuantizedModel, windows: Tensor, points: Sequence[str], *, track: Track = silent
 ) -> dict[str, float]:
-    """How far the mean KL(float ‖ simulated) in nats per token falls when one point alone stays unrounded."""
-    simulated, prefix = quantized.simulated(), quantized.simulated_prefix()
-    reference = [_log_probabilities(quantized.model, window, quantized) for window in windows]
+    """Mean KL(float ‖ float with one point rounded) in nats per token over windows (N, T), for each of ``points``."""
+    references = [_log_probabilities(quantized, window, untouched) for window in windows]
 
-    def divergence(tap: Tap) -> float:
-        total = 0.0
-        for window, expected in zip(windows, reference, strict=True):
-            found = forward(simulated, window[None], tap=tap, prefix=prefix)[0].log_softmax(-1)
+    def cost(name: str) -> float:
+        tap, total = _rounding_alone(quantized, name), 0.0
+        for window, expected in zip(windows, references, strict=True):
+            found = _log_probabilities(quantized, window, tap)
             total += (expected.exp() * (expected - found)).sum(-1).mean().item()
         return total / len(windows)
 
-    base = divergence(quantized.tap())
-    return {name: base - divergence(_without(quantized, name)) for name in track(candidates, "16 bit", len(candidates))}
+    return {name: cost(name) for name in track(points, "16-bit choice", len(points))}
 
 
 def widen_to_sixteen_bit(
@@ -103,15 +69,11 @@ def widen_to_sixteen_bit(
     return replace(quantized, scheme=scheme, activations={**quantized.activations, **wide})
 
 
-def _log_probabilities(model: Model, window: Tensor, quantized: QuantizedModel) -> Tensor:
-    return forward(model, window[None], prefix=quantized.prefix)[0].log_softmax(-1)
+def _log_probabilities(quantized: QuantizedModel, window: Tensor, tap: Tap) -> Tensor:
+    return forward(quantized.model, window[None], tap=tap, prefix=quantized.prefix)[0].log_softmax(-1)
 
 
-def _without(quantized: QuantizedModel, free: str) -> Tap:
-    """The rounding tap that lets one point through."""
-    rounding = quantized.tap()
-
-    def tap(name: str, value: Tensor) -> Tensor:
-        return value if name == free else rounding(name, value)
-
-    return tap
+def _rounding_alone(quantized: QuantizedModel, point_name: str) -> Tap:
+    """The tap that rounds one point and lets all others through."""
+    qparams = quantized.activations[point_name]
+    return lambda name, value: fake_quantize(value, qparams) if name == point_name else value

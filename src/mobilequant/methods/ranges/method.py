@@ -7,32 +7,35 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.numerics.qparams import QParams, asymmetric, symmetric
 from mobilequant.numerics.qtype import INT16, UINT8
 from mobilequant.observe.minmax import Extremes
+from mobilequant.observe.outlier import OUTLIER_RATIO
 from mobilequant.observe.range import RangeStatistic
 from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 
+_RESIDUALS = ("attn_residual", "mlp_residual")
 # Known before any data. A probability of 1.0 saturates to the last code, as integer softmax does.
 PROBS = {UINT8: QParams(1 / 256, 0, UINT8), INT16: QParams(1 / 32768, 0, INT16)}
 
 
 class RangesConfig(FrozenConfig):
-    """How the range of an 8-bit activation is chosen; 16-bit activations always keep their extremes and a margin."""
+    """How the range of an 8-bit activation is chosen; 16-bit activations keep their extremes and a margin."""
 
     estimator: Literal["minmax", "percentile", "mse", "lp"] = Field(
         "mse", description="minmax: never clip. percentile: cut both tails. mse, lp: least mean |error|^power."
     )
     percentile: float = Field(99.99, gt=50.0, le=100.0, description="Percent of values kept by estimator percentile.")
     power: float = Field(3.0, ge=1.0, le=8.0, description="Exponent of estimator lp; mse is power 2.")
-    weigh_channels: bool = Field(
-        True, description="mse, lp: count each channel's error as the linear that reads it does (its column's norm)."
+    wide_margin: float = Field(1.1, ge=1.0, le=16.0, description="Factor on the extremes of 16-bit activations.")
+    residual_limit: float = Field(
+        16.0, ge=4.0, description="Residuals end at this many times the median token's largest magnitude."
     )
-    wide_margin: float = Field(1.25, ge=1.0, le=16.0, description="Factor on the extremes of 16-bit activations.")
 
 
 class Ranges:
@@ -48,7 +51,9 @@ class Ranges:
 
     def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
         """A distribution for every 8-bit point, extremes for every 16-bit one; probabilities are known beforehand."""
-        return [self._need(scheme, name) for name in point.all_points(arch) if point.role_of(name) != "probs"]
+        names = [name for name in point.all_points(arch) if point.role_of(name) != "probs"]
+        residuals = [Need("token_absmax", name) for name in names if point.role_of(name) in _RESIDUALS]
+        return [*(self._need(scheme, name) for name in names), *residuals]
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """Parameters of every point, and how many points were clipped on purpose."""
@@ -61,7 +66,7 @@ class Ranges:
                 continue
             statistic = stats[self._need(scheme, name)]
             if scheme.activation_qtype(name) == INT16:
-                chosen[name] = wide_qparams(_with_table(statistic, name, unit), self.config.wide_margin)
+                chosen[name] = self._wide(_with_table(statistic, name, unit), stats.get(Need("token_absmax", name)))
             else:
                 chosen[name] = self._narrow(statistic, name in centred)
                 clipped += _clips(chosen[name], statistic)
@@ -70,8 +75,14 @@ class Ranges:
     def _need(self, scheme: Scheme, name: str) -> Need:
         if scheme.activation_qtype(name) == INT16 or self.config.estimator == "minmax":
             return Need("minmax", name)
-        weighted = self.config.weigh_channels and self.config.estimator in ("mse", "lp")
-        return Need("weighted_range" if weighted else "range", name)
+        return Need("range", name)
+
+    def _wide(self, extremes: Extremes, tokens: Tensor | None) -> QParams:
+        """Symmetric int16 over the extremes times a margin; ``tokens`` (N, T): largest magnitudes of a residual."""
+        reach = self.config.wide_margin * max(-extremes.low, extremes.high)
+        if tokens is not None and tokens.max() <= OUTLIER_RATIO * tokens.median():
+            reach = min(reach, self.config.residual_limit * tokens.median().item())
+        return symmetric(reach, INT16)
 
     def _narrow(self, statistic: RangeStatistic | Extremes, centred: bool) -> QParams:
         low, high = self._estimate(statistic, centred)
@@ -94,14 +105,6 @@ def attention_operands(arch: Architecture) -> frozenset[str]:
         for layer in layers
         for name in (point.query_point(arch, layer), point.key_point(arch, layer), point.at(layer, "v"))
     )
-
-
-def wide_qparams(extremes: Extremes, margin: float) -> QParams:
-    """Symmetric int16 over the extremes times a margin.
-
-    The margin 1.25 costs a third of one bit of sixteen; a clipped residual is carried through every later block.
-    """
-    return symmetric(margin * max(-extremes.low, extremes.high), INT16)
 
 
 def _with_table(extremes: Extremes, name: str, unit: Unit) -> Extremes:

@@ -20,13 +20,18 @@ from mobilequant.transforms.scale import fold, reduce_max
 class SmoothQuantConfig(FrozenConfig):
     """How much moves, and where."""
 
-    alpha: float = Field(0.5, ge=0.0, le=1.0, description="Share of the activations' spread that moves to the weights.")
+    alpha: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="Share of the activations' spread that moves to weights (q_to_k: always ½).",
+    )
     balance: Literal["input", "all"] = Field(
         "all", description="input: smooth what the consumers read, as published. all: every activation that is divided."
     )
     pairs: tuple[Kind, ...] = Field(
-        ("norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o"),
-        description="Kinds of scale pairs to smooth; q_to_k, which balances queries against keys, is off by default.",
+        ("norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o", "q_to_k"),
+        description="Kinds of scale pairs to smooth.",
     )
 
 
@@ -77,13 +82,14 @@ class SmoothQuant:
         self, tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, stats: Mapping[Need, Any]
     ) -> SmoothScale:
         consumers = consumer_index(arch, pair)
-        if pair.consumer_axis == "output":
-            multiplied = stats[Need("absmax", pair.multiplied[-1])]
+        alpha = self.config.alpha
+        if pair.consumer_axis == "output":  # queries against keys: both are activations of 8 bits, so both get half
+            alpha, multiplied = 0.5, stats[Need("absmax", pair.multiplied[-1])]
         else:
             columns = [tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]
             multiplied = torch.stack(columns).amax(dim=0)
         divided = [_divided_channels(arch, pair, stats[Need("absmax", name)]) for name in self._divided(pair)]
-        return smooth_scale(_hardest(divided), _per_scale(multiplied, consumers, pair), self.config.alpha)
+        return smooth_scale(_hardest(divided), _per_scale(multiplied, consumers, pair), alpha)
 
 
 def _divided_channels(arch: Architecture, pair: ScalePair, channels: Tensor) -> Tensor:
