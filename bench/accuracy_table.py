@@ -3,6 +3,7 @@
     python bench/accuracy_table.py --models smollm2-135m --work DIR [--device cuda] [--tokens 20440]
 
 Every row is one package, quantized and scored by the same code as the command line; a finished row is not done again.
+RECIPE@S is a recipe with the calibration windows of seed S.
 Prints a Markdown table and writes bench/results/accuracy_<model>.json.
 """
 
@@ -16,20 +17,31 @@ from typing import Any
 from mobilequant.jobs.evaluate import evaluate
 from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.quantize import quantize
+from mobilequant.pipeline.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent
 BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "rtn-w4a8", "smoothquant-w4a8")
-PRESETS = ("w8a8-fast", "w4a8-fast", "w4g64a8-fast")
+PRESETS = ("w8a8-fast", "w8a8-fast@1", "w8a8-fast@2", "w4a8-fast", "w4g64a8-fast")
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
+
+
+def recipe_of(name: str) -> Recipe:
+    """A recipe by its row: ``w8a8-fast``, or ``w8a8-fast@1`` with the calibration windows of seed 1."""
+    stem, _, seed = name.partition("@")
+    recipe = load_recipe(HERE / "recipes" / f"{stem}.yaml" if stem in BASELINES else stem)
+    return (
+        recipe if not seed else recipe.model_copy(update={"data": recipe.data.model_copy(update={"seed": int(seed)})})
+    )
 
 
 def row(model: str, name: str, folder: Path, device: str, text: str, tokens: int) -> dict[str, Any]:
     """One package and its scores, read back if an earlier run has them."""
     package, result = folder / name, folder / f"{name}.json"
     if not result.exists():
-        given = {"recipe": HERE / "recipes" / f"{name}.yaml"} if name in BASELINES else {"preset": name}
         unfinished = folder / f"{name}.work"
-        quantize(model, **given, out=package, work_dir=unfinished, resume=True, force=True, device=device)
+        quantize(
+            model, recipe=recipe_of(name), out=package, work_dir=unfinished, resume=True, force=True, device=device
+        )
         scores = evaluate(package, text=text, tokens=tokens, device=device)
         about = inspect(package)
         scores["package"] = {key: about[key] for key in ("bits_per_weight", "float_ops", "sixteen_bit")}

@@ -124,10 +124,8 @@ def _residual_reach(loud):
     model = tiny_model("llama")
     table = torch.ones_like(model.tensors["embed.weight"])
     table[3] *= loud
-    quiet = {
-        name: 0.0 * tensor for name, tensor in model.tensors.items() if name.endswith((".o.weight", ".down.weight"))
-    }
-    model = model.with_tensors({"embed.weight": table, **quiet})
+    silenced = [f"layers.{layer}.{linear}.weight" for layer in range(2) for linear in ("o", "down")]
+    model = model.with_tensors({"embed.weight": table, **{name: 0.0 * model.tensors[name] for name in silenced}})
     windows = torch.arange(96).view(8, 12)
     quantized = run_methods(model, Scheme(8), [make("ranges", {"residual_limit": 16.0}), make("rtn", {})], windows)
     residual = quantized.activations["layers.0.mlp_residual"]

@@ -83,6 +83,19 @@ def test_only_the_pairs_asked_for_are_folded():
     assert changed == {f"layers.{layer}.{role}.weight" for layer in range(2) for role in "vo"}
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_queries_and_keys_share_their_spread_whatever_alpha(alpha):
+    model = tiny_model("llama")
+    key = model.tensors["layers.1.k.weight"].clone()
+    key[2] *= 100
+    model = model.with_tensors({"layers.1.k.weight": key})
+    windows = _windows(model)
+    needs = [Need("absmax", point.at(1, role)) for role in ("k_rope", "q_rope")]
+    found = collect(_smoothed(model, windows, alpha=alpha, pairs=("q_to_k",)), windows, needs)
+    spreads = [(channels.max() / channels.median()).item() for channels in found.values()]
+    assert max(spreads) < 20 and max(spreads) / min(spreads) < 2
+
+
 @pytest.mark.parametrize(("balance", "points"), [("all", ("up", "product")), ("input", ("product",))])
 def test_needs_are_the_divided_activations_that_are_balanced(balance, points):
     arch = tiny_model("llama").arch
