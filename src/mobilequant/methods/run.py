@@ -104,7 +104,8 @@ def _run_float(step: _Step, state: QuantizedModel, windows: Tensor, track: Track
     needs = dict.fromkeys(step.method.needs(state.model.arch, state.scheme))
     stats: dict[Need, Any] = {}
     if needs and len(saved) < len(names):
-        stats = collect(state.model, windows, needs, prefix=state.prefix, track=track)
+        task = f"statistics for {step.method.name}"
+        stats = collect(state.model, windows, needs, prefix=state.prefix, task=task, track=track)
     for name in track(names, step.method.name, len(names)):
         state = step.solve([name], saved, state, stats)
     return state

@@ -66,12 +66,18 @@ class Observer:
 
 @torch.inference_mode()
 def collect(
-    model: Model, windows: Tensor, needs: Iterable[Need], *, prefix: KVPrefix | None = None, track: Track = silent
+    model: Model,
+    windows: Tensor,
+    needs: Iterable[Need],
+    *,
+    prefix: KVPrefix | None = None,
+    task: str = "calibration",
+    track: Track = silent,
 ) -> dict[Need, Any]:
     """Every statistic in ``needs`` over windows (N, T) of tokens, one window at a time.
 
     The tokens of ``prefix`` are not among those observed; its keys and values are, as constants of their cache.
-    The pass ends behind the last point that is needed.
+    The pass ends behind the last point that is needed. ``task`` is what the progress says.
 
     Raises:
         CheckpointError: the model overflows.
@@ -79,7 +85,7 @@ def collect(
     wanted = list(needs)
     observer = Observer(model, wanted)
     depth = max((_blocks_before(model.arch, need.point) for need in wanted), default=0)
-    for window in track(windows, "calibration", len(windows)):
+    for window in track(windows, task, len(windows)):
         hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
         for layer in range(min(depth, model.arch.num_layers)):
             hidden = block(model, layer, hidden, tap=observer, prefix=prefix)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.data.window import after_prefix
-from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.decoder import block, compute_prefix, embed, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.collect import Observer, collect
 from mobilequant.observe.outlier import OUTLIER_RATIO, TokenOutlier, token_needs, token_outliers
@@ -98,7 +98,7 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
         measures.append(_measure(model, windows, tokens, track))
     while len(tokens) < max_tokens and not measures[-1].calm:
         seen = after_prefix(windows, tokens, leading)
-        candidate = _next_token(model, seen, tokens, measures[-1])
+        candidate = _next_token(model, seen, tokens, measures[-1], track)
         measure = _measure(model, windows, (*tokens, candidate), track)
         _log.info("prefix token %d: %d outlier tokens -> %d", candidate, measures[-1].count, measure.count)
         if measure.count > _REMAINING * measures[-1].count:
@@ -111,7 +111,7 @@ def search_prefix(model: Model, windows: Tensor, *, max_tokens: int, track: Trac
 def _measure(model: Model, windows: Tensor, tokens: tuple[int, ...], track: Track) -> SinkMeasure:
     prefix = compute_prefix(model, tokens) if tokens else None
     windows = after_prefix(windows, tokens, model.arch.leading_token)
-    stats = collect(model, windows, token_needs(model.arch), prefix=prefix, track=track)
+    stats = collect(model, windows, token_needs(model.arch), prefix=prefix, task="outlier tokens", track=track)
     outliers = tuple(token_outliers(stats, model.arch))
     starts = _start_tokens(windows)
     return SinkMeasure(outliers, _loud(model, starts, outliers, prefix), len(starts))
@@ -128,21 +128,29 @@ def _start_tokens(windows: Tensor) -> Tensor:
 def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], prefix: KVPrefix | None) -> tuple[int, ...]:
     """The start tokens that exceed the outlier threshold of the windows at any point."""
     observer = Observer(model, token_needs(model.arch))
-    forward(model, starts[:, None], tap=observer, prefix=prefix)
+    hidden = embed(model, starts[:, None], tap=observer, start=len(prefix) if prefix else 0)
+    for layer in range(model.arch.num_layers):
+        hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
     loud = torch.zeros(len(starts), dtype=torch.bool)
     for outlier, magnitudes in zip(outliers, observer.results().values(), strict=True):
         loud |= magnitudes[:, 0].cpu() > OUTLIER_RATIO * outlier.median
     return tuple(starts.cpu()[loud].tolist())
 
 
-def _next_token(model: Model, windows: Tensor, tokens: tuple[int, ...], measure: SinkMeasure) -> int:
+def _next_token(model: Model, windows: Tensor, tokens: tuple[int, ...], measure: SinkMeasure, track: Track) -> int:
     """Of the candidates that calm the starts (nearly) best, the one behind which the model predicts the text best."""
-    starts = _start_tokens(windows)
-    prefixes = {token: compute_prefix(model, (*tokens, token)) for token in _candidates(model, windows, measure)}
-    left = {token: len(_loud(model, starts, measure.outliers, prefix)) for token, prefix in prefixes.items()}
+    starts, candidates = _start_tokens(windows), _candidates(model, windows, measure)
+    prefixes = {token: compute_prefix(model, (*tokens, token)) for token in candidates}
+    left = {
+        token: len(_loud(model, starts, measure.outliers, prefixes[token]))
+        for token in track(candidates, "prefix candidates", len(candidates))
+    }
     enough = min(left.values()) + _NEGLIGIBLE * len(starts)
-    calming = [token for token in prefixes if left[token] <= enough]
-    return min(calming, key=lambda token: _loss(model, windows, prefixes[token]))
+    calming = [token for token in candidates if left[token] <= enough]
+    losses = {
+        token: _loss(model, windows, prefixes[token]) for token in track(calming, "loss behind a prefix", len(calming))
+    }
+    return min(calming, key=lambda token: losses[token])
 
 
 def _candidates(model: Model, windows: Tensor, measure: SinkMeasure) -> list[int]:

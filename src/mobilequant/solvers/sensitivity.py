@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mobilequant.arch import point
-from mobilequant.models.decoder import Tap, forward, untouched
+from mobilequant.models.decoder import Tap, block, embed, head
+from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
 from mobilequant.numerics.qparams import symmetric
 from mobilequant.numerics.qtype import INT16
@@ -45,17 +46,30 @@ def down_inputs(quantized: QuantizedModel) -> list[str]:
 def rounding_costs(
     quantized: QuantizedModel, windows: Tensor, points: Sequence[str], *, track: Track = silent
 ) -> dict[str, float]:
-    """Mean KL(float ‖ float with one point rounded) in nats per token over windows (N, T), for each of ``points``."""
-    references = [_log_probabilities(quantized, window, untouched) for window in windows]
+    """Mean KL(float ‖ float with one point of a block rounded), nats per token over windows (N, T), for each point."""
+    model, prefix = quantized.model, quantized.prefix
+    passes = [_residuals(model, window, prefix) for window in windows]
+    references = [head(model, residuals[-1])[0].log_softmax(-1) for residuals in passes]
 
     def cost(name: str) -> float:
-        tap, total = _rounding_alone(quantized, name), 0.0
-        for window, expected in zip(windows, references, strict=True):
-            found = _log_probabilities(quantized, window, tap)
+        layer, tap, total = int(name.split(".")[1]), _rounding_alone(quantized, name), 0.0
+        for residuals, expected in zip(passes, references, strict=True):
+            hidden = residuals[layer]
+            for later in range(layer, model.arch.num_layers):
+                hidden = block(model, later, hidden, tap=tap, prefix=prefix)
+            found = head(model, hidden)[0].log_softmax(-1)
             total += (expected.exp() * (expected - found)).sum(-1).mean().item()
         return total / len(windows)
 
     return {name: cost(name) for name in track(points, "16-bit choice", len(points))}
+
+
+def _residuals(model: Model, window: Tensor, prefix: KVPrefix | None) -> list[Tensor]:
+    """What stands before each block, and behind the last: (1, T, C) each."""
+    residuals = [embed(model, window[None], start=len(prefix) if prefix else 0)]
+    for layer in range(model.arch.num_layers):
+        residuals.append(block(model, layer, residuals[-1], prefix=prefix))
+    return residuals
 
 
 def widen_to_sixteen_bit(
@@ -63,14 +77,12 @@ def widen_to_sixteen_bit(
 ) -> QuantizedModel:
     """The same model with ``points`` in symmetric int16 over their extremes on windows (N, T), times a margin."""
     needs: Mapping[str, Need] = {name: Need("minmax", name) for name in sorted(points)}
-    stats = collect(quantized.model, windows, needs.values(), prefix=quantized.prefix, track=track)
+    stats = collect(
+        quantized.model, windows, needs.values(), prefix=quantized.prefix, task="16-bit ranges", track=track
+    )
     wide = {name: symmetric(margin * max(-stats[need].low, stats[need].high), INT16) for name, need in needs.items()}
     scheme = quantized.scheme.with_sixteen_bit(points)
     return replace(quantized, scheme=scheme, activations={**quantized.activations, **wide})
-
-
-def _log_probabilities(quantized: QuantizedModel, window: Tensor, tap: Tap) -> Tensor:
-    return forward(quantized.model, window[None], tap=tap, prefix=quantized.prefix)[0].log_softmax(-1)
 
 
 def _rounding_alone(quantized: QuantizedModel, point_name: str) -> Tap:
