@@ -49,7 +49,7 @@ from mobilequant.solvers.sensitivity import choose_sixteen_bit, widen_to_sixteen
 
 logger = logging.getLogger(__name__)
 
-_CHOICE_WINDOWS, _CHOICE_TOKENS = 2, 256  # where the candidates for 16 bits are compared
+_CHOICE_WINDOWS = 2  # windows on which the candidates for 16 bits are compared
 
 
 def quantize(
@@ -168,8 +168,7 @@ class Job:
         fraction = self.recipe.sixteen_bit.fraction_of_down
         points = workspace.note("sixteen_bit")
         if points is None:
-            compared = windows[:_CHOICE_WINDOWS, :_CHOICE_TOKENS]
-            points = sorted(choose_sixteen_bit(quantized, compared, fraction=fraction, track=track))
+            points = sorted(choose_sixteen_bit(quantized, windows[:_CHOICE_WINDOWS], fraction=fraction, track=track))
             workspace.keep_note("sixteen_bit", points)
         if not points:
             return quantized

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mobilequant.errors import ResourceError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -22,9 +25,12 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise ResourceError(f"cannot write to {folder}: {error.strerror}", "Choose another folder.") from error
+    if handle is None:  # no folder can be locked there
+        yield
+        return
     try:
         _lock(handle, folder)
         yield
