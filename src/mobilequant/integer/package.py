@@ -190,19 +190,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify_files(folder: Path) -> None:
-    """Compare the sha256 of every file with the manifest.
+def verify_files(folder: Path) -> dict[str, Any]:
+    """The manifest, read and checked, and the sha256 of every file compared with it.
 
     Raises:
         PackageError: a file differs from what was written.
+        ResourceError: the package does not fit into memory.
     """
-    for name, entry in read_manifest(folder)["files"].items():
+    manifest = read_manifest(folder)
+    for name, entry in manifest["files"].items():
         try:
             found = sha256_of(folder / name)
         except OSError as error:
             raise PackageError(f"cannot read {folder / name}: {error.strerror}", _REMEDY) from error
         if found != entry.get("sha256"):
             raise PackageError(f"{folder / name} was changed after it was written", _REMEDY)
+    return manifest
 
 
 def _check_files(folder: Path, files: Any) -> None:

@@ -16,7 +16,6 @@ from mobilequant.integer.package import (
     MANIFEST,
     first_problem,
     load_graph,
-    read_manifest,
     save_graph,
     verify_files,
     write_manifest,
@@ -85,10 +84,10 @@ def open_package(folder: Path) -> Package:
     Raises:
         PackageError: no package lies there, or it is damaged.
     """
-    verify_files(folder)
+    manifest = verify_files(folder)
     graph = load_graph(folder)
     try:
-        about = About.model_validate(read_manifest(folder))
+        about = About.model_validate(manifest)
     except ValidationError as error:
         raise PackageError(f"{folder / MANIFEST}: {first_problem(error)}", "Quantize the model again.") from error
     if about.leading_token is not None and not 0 <= about.leading_token < graph.vocab_size:
