@@ -29,10 +29,22 @@ def untouched(_name: str, value: Tensor) -> Tensor:
 
 def forward(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
     """Logits (B, T, V) of tokens (B, T); token t stands at position len(prefix) + t."""
+    return head(model, body(model, tokens, tap=tap, prefix=prefix), tap=tap)
+
+
+def body(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+    """The residual (B, T, C) behind the last block, for whoever has no use for logits."""
     hidden = embed(model, tokens, tap=tap, start=len(prefix) if prefix else 0)
-    for layer in range(model.arch.num_layers):
+    return blocks(model, hidden, tap=tap, prefix=prefix)
+
+
+def blocks(
+    model: Model, hidden: Tensor, *, first: int = 0, tap: Tap = untouched, prefix: KVPrefix | None = None
+) -> Tensor:
+    """The blocks from ``first`` to the last: residual (B, T, C) → residual (B, T, C)."""
+    for layer in range(first, model.arch.num_layers):
         hidden = block(model, layer, hidden, tap=tap, prefix=prefix)
-    return head(model, hidden, tap=tap)
+    return hidden
 
 
 def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.data.window import after_prefix
-from mobilequant.models.decoder import block, compute_prefix, embed, forward
+from mobilequant.models.decoder import body, compute_prefix, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.collect import Observer, collect
 from mobilequant.observe.outlier import OUTLIER_RATIO, TokenOutlier, token_needs, token_outliers
@@ -128,9 +128,7 @@ def _start_tokens(windows: Tensor) -> Tensor:
 def _loud(model: Model, starts: Tensor, outliers: tuple[TokenOutlier, ...], prefix: KVPrefix | None) -> tuple[int, ...]:
     """The start tokens that exceed the outlier threshold of the windows at any point."""
     observer = Observer(model, token_needs(model.arch))
-    hidden = embed(model, starts[:, None], tap=observer, start=len(prefix) if prefix else 0)
-    for layer in range(model.arch.num_layers):
-        hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
+    body(model, starts[:, None], tap=observer, prefix=prefix)
     loud = torch.zeros(len(starts), dtype=torch.bool)
     for outlier, magnitudes in zip(outliers, observer.results().values(), strict=True):
         loud |= magnitudes[:, 0].cpu() > OUTLIER_RATIO * outlier.median

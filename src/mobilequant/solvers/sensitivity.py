@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.arch import point
-from mobilequant.models.decoder import Tap, block, embed, head
+from mobilequant.models.decoder import Tap, block, blocks, embed, head
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
 from mobilequant.numerics.qparams import symmetric
@@ -54,9 +54,7 @@ def rounding_costs(
     def cost(name: str) -> float:
         layer, tap, total = int(name.split(".")[1]), _rounding_alone(quantized, name), 0.0
         for residuals, expected in zip(passes, references, strict=True):
-            hidden = residuals[layer]
-            for later in range(layer, model.arch.num_layers):
-                hidden = block(model, later, hidden, tap=tap, prefix=prefix)
+            hidden = blocks(model, residuals[layer], first=layer, tap=tap, prefix=prefix)
             found = head(model, hidden)[0].log_softmax(-1)
             total += (expected.exp() * (expected - found)).sum(-1).mean().item()
         return total / len(windows)
