@@ -5,7 +5,6 @@ from __future__ import annotations
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import UsageError, did_you_mean
-from mobilequant.jobs.calibration import require_room
 from mobilequant.jobs.plan import matrix_sizes
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.scheme import Scheme
@@ -21,7 +20,7 @@ def require_fit(arch: Architecture, recipe: Recipe) -> None:
     """
     _require_group_size(arch, recipe.base_scheme())
     _require_points(arch, recipe.sixteen_bit.points)
-    require_room(arch, recipe)
+    _require_room(arch, recipe)
 
 
 def _require_group_size(arch: Architecture, scheme: Scheme) -> None:
@@ -39,3 +38,22 @@ def _require_points(arch: Architecture, points: tuple[str, ...]) -> None:
                 f"sixteen_bit.points names {name!r}, which this model does not have",
                 f"{did_you_mean(name, known)}Activations are called like {known[1]} or {known[-1]}.",
             )
+
+
+def _require_room(arch: Architecture, recipe: Recipe) -> None:
+    """Refuse a prefix that the model does not know, and windows that do not fit into its context behind a prefix."""
+    given, window = recipe.prefix.tokens, recipe.data.window
+    unknown = [token for token in given if token >= arch.vocab_size] if given != "auto" else []
+    if unknown:
+        raise UsageError(
+            f"prefix.tokens names the token {unknown[0]}, and the model has only {arch.vocab_size}",
+            "Give tokens of this model in prefix.tokens, or let them be found: auto.",
+        )
+    room = arch.max_context - (recipe.prefix.max_tokens if given == "auto" else len(given))
+    if window > room:
+        raise UsageError(
+            f"calibration windows of {window} tokens are longer than this model allows: a context of "
+            f"{arch.max_context} with the prefix in it",
+            f"Start a recipe of your own with `mobilequant recipes NAME > mine.yaml`, and set data.window to {room} "
+            "or less there.",
+        )
