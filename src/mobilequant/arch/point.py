@@ -26,6 +26,11 @@ def at(layer: int, role: str) -> str:
     return f"layers.{layer}.{role}"
 
 
+def layer_of(name: str) -> int:
+    """The layer in the name of a block or of something inside it: ``layer_of("layers.3.down") == 3``."""
+    return int(name.split(".")[1])
+
+
 def role_of(name: str) -> str:
     """The last part of a name: ``role_of("layers.3.down") == "down"``."""
     return name.rsplit(".", 1)[-1]

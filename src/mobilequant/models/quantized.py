@@ -11,6 +11,7 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
+from mobilequant.numerics.placement import on_device
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.scheme import Scheme
@@ -32,11 +33,10 @@ class QuantizedModel:
 
     def to(self, device: str | torch.device) -> QuantizedModel:
         """A copy on another device; a matrix under two names (a tied head) stays one object."""
-        moved = {id(weight): weight.to(device) for weight in self.weights.values()}
         return replace(
             self,
             model=self.model.to(device=device),
-            weights={name: moved[id(weight)] for name, weight in self.weights.items()},
+            weights=on_device(self.weights, device),
             prefix=self.prefix.to(device) if self.prefix else None,
         )
 

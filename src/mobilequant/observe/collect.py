@@ -109,4 +109,4 @@ def _blocks_before(arch: Architecture, name: str) -> int:
     """How many blocks must run for a point to be seen; one more than there are for a point of the head."""
     if name == point.EMBED:
         return 0
-    return int(name.split(".")[1]) + 1 if name.startswith("layers.") else arch.num_layers + 1
+    return point.layer_of(name) + 1 if name.startswith("layers.") else arch.num_layers + 1

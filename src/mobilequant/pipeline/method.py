@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from mobilequant.arch.architecture import Architecture
+from mobilequant.numerics.placement import on_device
 from mobilequant.numerics.qparams import QParams
 from mobilequant.pipeline.scheme import Scheme
 
@@ -68,13 +69,7 @@ class Result:
 
     def to(self, device: str | torch.device) -> Result:
         """A copy on another device; what stands under two names stays one object."""
-        tensors = {id(tensor): tensor.to(device) for tensor in self.tensors.values()}
-        weights = {id(weight): weight.to(device) for weight in self.weights.values()}
-        return replace(
-            self,
-            tensors={name: tensors[id(tensor)] for name, tensor in self.tensors.items()},
-            weights={name: weights[id(weight)] for name, weight in self.weights.items()},
-        )
+        return replace(self, tensors=on_device(self.tensors, device), weights=on_device(self.weights, device))
 
 
 class Method(Protocol):

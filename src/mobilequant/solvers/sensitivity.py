@@ -52,7 +52,7 @@ def rounding_costs(
     references = [head(model, residuals[-1])[0].log_softmax(-1) for residuals in passes]
 
     def cost(name: str) -> float:
-        layer, tap, total = int(name.split(".")[1]), _rounding_alone(quantized, name), 0.0
+        layer, tap, total = point.layer_of(name), _rounding_alone(quantized, name), 0.0
         for residuals, expected in zip(passes, references, strict=True):
             hidden = blocks(model, residuals[layer], first=layer, tap=tap, prefix=prefix)
             found = head(model, hidden)[0].log_softmax(-1)

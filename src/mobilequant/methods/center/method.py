@@ -37,7 +37,7 @@ class Center:
         """New biases of v and o of one block; final norm and lm_head have nothing to center."""
         if unit.name == "head":
             return Result()
-        layer = int(unit.name.rpartition(".")[2])
+        layer = point.layer_of(unit.name)
         mean = stats[Need("mean", point.at(layer, "v"))]
         return Result(
             tensors=center_values(unit.tensors, unit.arch, layer, mean),
