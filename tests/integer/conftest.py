@@ -1,5 +1,7 @@
 """Tiny models of every family, quantized by the real methods, for those who lower, run and store them."""
 
+import json
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from mobilequant.integer.lower import lower
+from mobilequant.integer.package import save_graph, write_manifest
 from mobilequant.integer.provable import provable
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
@@ -52,3 +55,35 @@ def tiny_quantized():
 def tiny_graph():
     """The same, lowered."""
     return cache(lambda *args, **kwargs: lower(quantized(*args, **kwargs)))
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory, tiny_graph):
+    """Family → the folder of its packaged graph (grouped 4-bit weights), made once and only read."""
+
+    @cache
+    def made(name):
+        folder = tmp_path_factory.mktemp(name)
+        save_graph(tiny_graph(name, "static_w4g16_a8_kv8"), folder)
+        write_manifest(folder, {"model": {"name": name}})
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def package(original, tmp_path):
+    """A copy of one to spoil."""
+    return shutil.copytree(original("llama"), tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def edit_json():
+    """(path, change): rewrite a JSON file after ``change`` has edited what it holds."""
+
+    def edit(path, change):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return edit

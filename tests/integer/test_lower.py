@@ -134,26 +134,25 @@ def test_missing_range_is_named(tiny_quantized):
         lower(replace(quantized, activations=fewer))
 
 
+def lower_with(quantized, name, scale):
+    """Lower with another 16-bit range at one point."""
+    return lower(replace(quantized, activations={**quantized.activations, name: QParams(scale, 0, INT16)}))
+
+
 def test_ranges_too_far_apart_are_refused(tiny_quantized):
-    quantized = tiny_quantized("llama")
-    apart = {**quantized.activations, "layers.0.o": QParams(1e-18, 0, INT16)}
     with pytest.raises(LoweringError, match=r"layers\.0\.o"):
-        lower(replace(quantized, activations=apart))
+        lower_with(tiny_quantized("llama"), "layers.0.o", 1e-18)
 
 
 @pytest.mark.parametrize("name", ["layers.0.q_rope", "layers.0.k_rope", "layers.1.v"])
 def test_attention_reads_eight_bits_only(name, tiny_quantized):
-    quantized = tiny_quantized("llama")
-    wide = {**quantized.activations, name: QParams(1e-4, 0, INT16)}
     with pytest.raises(LoweringError, match=f"{name} must be uint8"):
-        lower(replace(quantized, activations=wide))
+        lower_with(tiny_quantized("llama"), name, 1e-4)
 
 
 def test_a_residual_too_small_for_its_norm_is_refused(tiny_quantized):
-    quantized = tiny_quantized("llama")
-    tiny = {**quantized.activations, "embed": QParams(1e-12, 0, INT16)}
     with pytest.raises(LoweringError, match=r"epsilon|embed|residual"):
-        lower(replace(quantized, activations=tiny))
+        lower_with(tiny_quantized("llama"), "embed", 1e-12)
 
 
 def simulation(quantized):

@@ -1,12 +1,11 @@
 """What is saved is what is loaded; and whatever a stranger changes, a reader answers with PackageError or runs."""
 
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from mobilequant.errors import PackageError, ResourceError
+from mobilequant.errors import PackageError
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.package import (
     GRAPH,
@@ -25,50 +24,25 @@ from mobilequant.integer.package import (
     read_manifest,
     save_graph,
     verify_files,
-    write_manifest,
 )
 from mobilequant.integer.schema import validate
-from mobilequant.pipeline import resource
 
 TOKENS = torch.tensor([4, 90, 4, 17])
 FAMILIES = ["llama", "gemma2", "opt", "gpt_neox"]
 SCHEME = "static_w4g16_a8_kv8"
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, tiny_graph):
-    """Package folders by family, made once and only read."""
-    folders = {}
-    for name in FAMILIES:
-        folders[name] = tmp_path_factory.mktemp(name)
-        save_graph(tiny_graph(name, SCHEME), folders[name])
-        write_manifest(folders[name], {"model": {"name": name}})
-    return folders
-
-
-@pytest.fixture
-def package(original, tmp_path):
-    """A copy of the first one to spoil."""
-    return copy(original["llama"], tmp_path)
-
-
-def copy(source, target):
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_round_trip(name, original, tiny_graph):
-    graph, loaded = tiny_graph(name, SCHEME), load_graph(original[name])
+    graph, loaded = tiny_graph(name, SCHEME), load_graph(original(name))
     assert replace(graph, constants={}) == replace(loaded, constants={})
     assert graph.constants.keys() == loaded.constants.keys()
     for key, constant in graph.constants.items():
         assert constant.dtype == loaded.constants[key].dtype
         assert constant.array.dtype == loaded.constants[key].array.dtype
         assert np.array_equal(constant.array, loaded.constants[key].array), key
-    verify_files(original[name])
-    assert read_manifest(original[name])["model"] == {"name": name}
+    verify_files(original(name))
+    assert read_manifest(original(name))["model"] == {"name": name}
 
 
 def test_odd_columns_survive_packing(tmp_path, tiny_graph):
@@ -97,7 +71,7 @@ def test_missing_file(name, package):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_truncated_file(name, data, package, original):
-    content = (original["llama"] / name).read_bytes()
+    content = (original("llama") / name).read_bytes()
     (package / name).write_bytes(content[: data.draw(st.integers(0, len(content) - 3))])
     with pytest.raises(PackageError):
         open_everything(package)
@@ -108,7 +82,7 @@ def test_truncated_file(name, data, package, original):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bit_is_noticed_by_the_hash_and_harmless_without(name, data, package, original):
-    content = bytearray((original["llama"] / name).read_bytes())
+    content = bytearray((original("llama") / name).read_bytes())
     # The header of the weights and the whole graph are as likely as the far longer payload.
     end = data.draw(st.sampled_from([min(4000, len(content)), len(content)])) - 1
     content[data.draw(st.integers(0, end))] ^= 1 << data.draw(st.integers(0, 7))
@@ -116,7 +90,7 @@ def test_flipped_bit_is_noticed_by_the_hash_and_harmless_without(name, data, pac
     with pytest.raises(PackageError, match="changed"):
         verify_files(package)
     runs_or_is_refused(package)
-    (package / name).write_bytes((original["llama"] / name).read_bytes())
+    (package / name).write_bytes((original("llama") / name).read_bytes())
 
 
 HOSTILE = [None, True, -1, 0, 1, 3, 1 << 31, 1 << 63, 10**40, 0.5, 1e308, "", "x", "tokens", [], [1], {}, {"a": 1}]
@@ -126,7 +100,7 @@ HOSTILE = [None, True, -1, 0, 1, 3, 1 << 31, 1 << 63, 10**40, 0.5, 1e308, "", "x
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_of_the_graph_replaced(name, data, tmp_path, original):
-    copy(original[name], tmp_path)
+    shutil.copytree(original(name), tmp_path, dirs_exist_ok=True)
     graph = json.loads((tmp_path / GRAPH).read_text())
     node, key = graph, data.draw(st.sampled_from(sorted(graph)))
     while isinstance(node[key], dict | list) and node[key] and data.draw(st.integers(0, 9)) > 0:
@@ -239,11 +213,9 @@ GRAPH_EDITS = {
 
 
 @pytest.mark.parametrize("edit", GRAPH_EDITS)
-def test_each_rule_refuses_what_breaks_it(edit, package):
+def test_each_rule_refuses_what_breaks_it(edit, package, edit_json):
     change, message = GRAPH_EDITS[edit]
-    graph = json.loads((package / GRAPH).read_text())
-    change(graph)
-    (package / GRAPH).write_text(json.dumps(graph))
+    edit_json(package / GRAPH, change)
     with pytest.raises(PackageError, match=message):
         load_graph(package)
 
@@ -272,7 +244,7 @@ ARRAY_EDITS = {
 @pytest.mark.parametrize("edit", ARRAY_EDITS)
 def test_each_array_is_held_against_the_graph(edit, original, tmp_path):
     name, constant, change = ARRAY_EDITS[edit]
-    copy(original[name], tmp_path)
+    shutil.copytree(original(name), tmp_path, dirs_exist_ok=True)
     arrays = load_file(tmp_path / WEIGHTS)
     save_file({**arrays, constant: change(arrays[constant])}, tmp_path / WEIGHTS)
     with pytest.raises(PackageError):
@@ -356,80 +328,3 @@ def test_an_array_that_nobody_asked_for(package):
     save_file({**load_file(package / WEIGHTS), "more": np.zeros(3, np.int8)}, package / WEIGHTS)
     with pytest.raises(PackageError, match="'more', which is no constant"):
         load_graph(package)
-
-
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, MANIFEST])
-def test_a_file_of_absurd_size_is_not_read(name, package):
-    os.truncate(package / name, 1 << 40)  # takes no disk
-    if name != MANIFEST:
-        manifest = json.loads((package / MANIFEST).read_text())
-        manifest["files"][name]["bytes"] = 1 << 40
-        (package / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ResourceError if name == WEIGHTS else PackageError, match=r"more than|TB of memory"):
-        verify_files(package)
-
-
-def test_a_tokenizer_that_no_manifest_lists_has_a_sane_size_too(package):
-    (package / "tokenizer.json").touch()
-    os.truncate(package / "tokenizer.json", 1 << 40)
-    with pytest.raises(PackageError, match="more than"):
-        verify_files(package)
-
-
-def test_weights_that_do_not_fit_into_memory(package, monkeypatch):
-    monkeypatch.setattr(resource.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    with pytest.raises(ResourceError, match=f"reading {package}"):
-        read_manifest(package)
-
-
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, "tokenizer.json"])
-def test_links_that_lead_out_of_the_package(name, package, original):
-    (package / name).unlink(missing_ok=True)
-    (package / name).symlink_to(original["llama"] / GRAPH if name == "tokenizer.json" else original["llama"] / name)
-    with pytest.raises(PackageError, match="leads out"):
-        read_manifest(package)
-
-
-def test_links_inside_the_package_are_files_like_others(package):
-    (package / "real.json").write_bytes((package / GRAPH).read_bytes())
-    (package / GRAPH).unlink()
-    (package / GRAPH).symlink_to("real.json")
-    verify_files(package)
-    (package / "loop").symlink_to("loop")
-    read_manifest(package)
-
-
-@pytest.mark.parametrize("name", [MANIFEST, GRAPH])
-def test_a_pipe_is_no_file(name, package):
-    (package / name).unlink()
-    os.mkfifo(package / name)
-    with pytest.raises(PackageError):
-        read_manifest(package)
-
-
-MANIFEST_EDITS = {
-    "another version": (lambda m: m.update(version=2), "version 2"),
-    "a version that is true": (lambda m: m.update(version=True), "version"),
-    "another format": (lambda m: m.update(format="zip"), "format"),
-    "no files": (lambda m: m.update(files={}), "does not list"),
-    "files as a list": (lambda m: m.update(files=[GRAPH, WEIGHTS]), "does not list"),
-    "a file above": (lambda m: m["files"].update({"../secret": {"bytes": 1, "sha256": ""}}), "cannot be part"),
-    "an absolute file": (lambda m: m["files"].update({"/etc/hostname": {"bytes": 1, "sha256": ""}}), "cannot be part"),
-    "the folder above": (lambda m: m["files"].update({"..": {"bytes": 1, "sha256": ""}}), "missing"),
-    "no name": (lambda m: m["files"].update({"": {"bytes": 1, "sha256": ""}}), "missing"),
-    "a name with a zero byte": (lambda m: m["files"].update({"a\0b": {"bytes": 1, "sha256": ""}}), "missing"),
-    "a name that is no text": (lambda m: m["files"].update({"\ud800": {"bytes": 1, "sha256": ""}}), "missing"),
-    "an entry that is no object": (lambda m: m["files"].update({GRAPH: 5}), "cannot be part"),
-    "a size that is no number": (lambda m: m["files"][GRAPH].update(bytes="many"), "expected"),
-    "no hash": (lambda m: m["files"][GRAPH].pop("sha256"), "changed"),
-}
-
-
-@pytest.mark.parametrize("edit", MANIFEST_EDITS)
-def test_manifest_that_cannot_be_meant(edit, package):
-    change, message = MANIFEST_EDITS[edit]
-    manifest = json.loads((package / MANIFEST).read_text())
-    change(manifest)
-    (package / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(PackageError, match=message):
-        verify_files(package)
