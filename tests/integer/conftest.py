@@ -24,7 +24,7 @@ VARIANTS = {
     "norm with a large epsilon": ("llama", {}, {"norm_eps": 0.05}),
     "window, gated gelu": ("mistral", {"sliding_window": 3}, {"activation": "gelu"}),
 }
-RECIPE = {"smoothquant": {}, "ranges": {"estimator": "minmax"}, "rtn": {}}
+RECIPE = {"ptf": {}, "smoothquant": {}, "ranges": {"estimator": "minmax"}, "rtn": {}}
 
 
 def windows():
@@ -32,13 +32,13 @@ def windows():
 
 
 @cache
-def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), wide_down=False, wide_probs=False):
+def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), ptf=True, wide_down=False, wide_probs=False):
     model_type, config, arch = VARIANTS.get(name, (name, {}, {}))
     model = tiny_model(model_type, **config)
     model = replace(model, arch=replace(model.arch, **arch))
     layers = range(model.arch.num_layers)
     probs = frozenset(f"layers.{i}.probs" for i in layers) if wide_probs else frozenset()
-    methods = [make(method, options) for method, options in RECIPE.items()]
+    methods = [make(method, options) for method, options in RECIPE.items() if ptf or method != "ptf"]
     found = run_methods(model, parse_scheme(scheme).with_sixteen_bit(probs), methods, windows(), prefix=prefix)
     if wide_down:
         found = widen_to_sixteen_bit(found, windows(), frozenset(down_inputs(found)))
@@ -47,7 +47,7 @@ def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), wide_down=Fals
 
 @pytest.fixture(scope="session")
 def tiny_quantized():
-    """(family or variant, scheme name, *, prefix, wide_down, wide_probs) → QuantizedModel, made once."""
+    """(family or variant, scheme name, *, prefix, ptf, wide_down, wide_probs) → QuantizedModel, made once."""
     return quantized
 
 

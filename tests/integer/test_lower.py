@@ -99,6 +99,23 @@ def test_graph_holds_integers_only_and_sixteen_bits_where_the_scheme_says(name, 
         assert all((graph.tensors[name].qparams() == quantized.activations[name]) for name in points)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exponents_stand_where_the_residual_begins_and_where_it_is_read(name, tiny_graph):
+    with_exponents = {op.output for op in tiny_graph(name).ops if "exponent" in op.constants}
+    readers = ("attn_norm", "mlp_norm")
+    named = {op.output for op in tiny_graph(name).ops if point.role_of(op.output) in readers}
+    assert with_exponents == {point.EMBED, point.FINAL_NORM} | named
+    assert tiny_graph(name).constants["residual.exponent"].array.max() > 0
+    assert not any("exponent" in op.constants for op in tiny_graph(name, ptf=False).ops)
+
+
+def test_a_residual_scale_that_is_no_power_of_two_is_refused(tiny_quantized):
+    quantized = tiny_quantized("llama")
+    odd = quantized.model.with_tensors({point.RESIDUAL_SCALE: torch.full((48,), 3.0)})
+    with pytest.raises(LoweringError, match="power of two"):
+        lower(replace(quantized, model=odd))
+
+
 def test_every_kind_of_operation_occurs(tiny_graph):
     assert {op.kind for name in FAMILIES for op in tiny_graph(name).ops} == set(OPS)
 

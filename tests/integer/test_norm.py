@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mobilequant.integer.ops.norm import bit_length, integer_norm, inverse_sqrt, isqrt, standardize
 from mobilequant.integer.ops.requantize import Output
 from mobilequant.integer.shape import MAX_CHANNELS
+from mobilequant.numerics.exponent import largest_exponent
 from mobilequant.numerics.fixed_point import multiplier
 
 positive = st.integers(1, 2**62 - 1)
@@ -94,6 +95,37 @@ def test_layer_norm_with_gain_and_bias_is_within_one_step_of_the_real_one() -> N
     )
     real = torch.nn.functional.layer_norm(codes.double(), (96,), gain.double(), bias.double(), 0.0)
     assert ((found.double() - 128) * step - real.clamp(-128 * step, 127 * step)).abs().max() < 0.51 * step
+
+
+shifted_rows = st.lists(st.tuples(st.integers(-32767, 32767), st.integers(0, 9)), min_size=2, max_size=64)
+
+
+@given(shifted_rows, st.integers(0, 2**40), st.booleans())
+def test_a_norm_with_exponents_is_the_norm_of_the_shifted_codes(row, epsilon, subtract_mean):
+    codes, exponents = (torch.tensor(each) for each in zip(*row, strict=True))
+    shifted = [code << exponent for code, exponent in row]
+    options = {"zero_point": 0, "epsilon": epsilon, "subtract_mean": subtract_mean, "bias": None}
+    factor = multiplier(0.25)
+    found = integer_norm(
+        codes.to(torch.int16)[None],
+        **options,
+        gain=torch.full((len(row),), 1 << 14, dtype=torch.int16),
+        exponent=exponents.to(torch.uint8),
+        mantissa=factor.mantissa,
+        shift=factor.shift,
+        output=Output(0, -(2**40), 2**40, torch.int64),
+    )
+    halved = [(z * 2**14 + 2**14) >> 15 for z in scalar_standardize(shifted, epsilon, subtract_mean)]
+    assert found[0].tolist() == [(z + 2) >> 2 for z in halved]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 48, 576, 4096, MAX_CHANNELS])
+@pytest.mark.parametrize("subtract_mean", [False, True])
+def test_the_largest_exponents_do_not_overflow(channels, subtract_mean):
+    widest = 32767 << largest_exponent(channels)
+    for row in ([widest] * channels, [widest] * (channels // 2) + [-widest] * (channels - channels // 2)):
+        found = standardize(torch.tensor([row]), (1 << 61) - 1, subtract_mean)[0].tolist()
+        assert found == scalar_standardize(row, (1 << 61) - 1, subtract_mean)
 
 
 def test_a_row_of_zeros_stays_zero() -> None:

@@ -237,6 +237,8 @@ ARRAY_EDITS = {
     "larger groups than were proved": ("llama", "layers.0.q.group_multiplier", lambda a: np.full_like(a, 255)),
     "the largest bias": ("opt", "layers.0.q.bias", lambda a: np.full_like(a, -(2**31))),
     "the largest bias of a norm": ("opt", "layers.0.attn_norm.bias", lambda a: np.full_like(a, 2**31 - 1)),
+    "exponents that overflow a norm": ("llama", "residual.exponent", lambda a: np.full_like(a, 10)),
+    "exponents that leave the shifts": ("llama", "embed.shift", lambda a: np.full_like(a, 62)),
     "an exponential of zero": ("llama", "softmax.exp2", np.zeros_like),
 }
 
@@ -255,6 +257,7 @@ SHAPE_EDITS = [
     ("layers.0.q.group_multiplier", lambda a: np.ones((len(a), 7), a.dtype), "does not divide"),
     ("layers.0.q.shift", without_last, "shift has shape"),
     ("layers.0.attn_norm.gain", without_last, "gain has shape"),
+    ("residual.exponent", without_last, "exponent has shape"),
     ("rope0.cos", without_last, "positions"),
     ("rope0.sin", without_last, "sin has shape"),
     ("softmax.exp2", without_last, "table has shape"),

@@ -69,11 +69,12 @@ class Twin:
         return self.saturated(np.array([self.embedding_row(n, p) for n, p in rows], dtype=object))
 
     def embedding_row(self, n, p):
-        y = rescale(self.constant("codes")[n], self.constant("mantissa")[n], self.constant("shift")[n])
+        e = self.constant("exponent") if self.has("exponent") else 0
+        y = rescale(self.constant("codes")[n], self.constant("mantissa")[n], self.constant("shift")[n] + e)
         if not self.has("position_codes"):
             return y
         mantissa, shift = self.constant("position_mantissa")[p], self.constant("position_shift")[p]
-        return y + rescale(self.constant("position_codes")[p], mantissa, shift)
+        return y + rescale(self.constant("position_codes")[p], mantissa, shift + e)
 
     def linear(self):
         weights = self.constant("codes")
@@ -94,9 +95,12 @@ class Twin:
 
     def norm_row(self, x):
         n = len(x)
+        if self.has("exponent"):
+            x = [v * 2 ** int(e) for v, e in zip(x, self.constant("exponent"), strict=True)]
         m = sum(x) if self.a["subtract_mean"] else 0
         q = max(n * sum(v * v for v in x) - m * m + self.a["epsilon"], 1)
         assert q < 2**62
+        assert max(abs(n * v - m) for v in x) < 2**31
         k = (62 - q.bit_length()) // 2
         inv = 2**61 // math.isqrt(q * 4**k)
         z = [((n * v - m) * inv + 2 ** (44 - k)) >> (45 - k) for v in x]
@@ -175,6 +179,8 @@ CASES = {
     ),
     "soft-caps, post norms, windows": ("gemma2", "static_w4c_a8_kv8", {}),
     "head norms, windows, no prefix": ("gemma3_text", "static_w8c_a8_kv8", {"prefix": ()}),
+    "residual of one step": ("gemma3_text", "static_w8c_a8_kv8", {"ptf": False}),
+    "residual of one step, learned positions": ("gpt2", "static_w8c_a8_kv8", {"ptf": False}),
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from mobilequant.arch.architecture import Architecture
 
 EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
 LM_HEAD, POSITIONS = "lm_head", "positions"
+RESIDUAL_SCALE = "residual.scale"  # a tensor, see ``transforms.residual``
 
 
 def at(layer: int, role: str) -> str:
@@ -86,6 +87,18 @@ def all_points(arch: Architecture) -> Iterator[str]:
     yield from (FINAL_NORM, LOGITS)
     if arch.final_softcap:
         yield CAPPED_LOGITS
+
+
+def residual_points(arch: Architecture) -> list[str]:
+    """The residual stream wherever it has a name."""
+    roles = ("attn_residual", "mlp_residual")
+    return [EMBED, *(at(layer, role) for layer in range(arch.num_layers) for role in roles)]
+
+
+def residual_writers(arch: Architecture) -> list[str]:
+    """The linears, or the norms behind them, whose outputs are added to the residual stream that ``embed`` opens."""
+    roles = ("attn_post_norm", "mlp_post_norm") if arch.post_norms else ("o", "down")
+    return [at(layer, role) for layer in range(arch.num_layers) for role in roles]
 
 
 def all_linears(arch: Architecture) -> Iterator[str]:

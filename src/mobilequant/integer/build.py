@@ -19,7 +19,8 @@ from mobilequant.integer.ops.softmax import OCTAVE_BITS, exp2_table
 from mobilequant.integer.ops.table import RealFunction, table8, table16
 from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE
 from mobilequant.models.quantized import quantize
-from mobilequant.numerics.fixed_point import Multiplier, multiplier, multipliers
+from mobilequant.numerics.exponent import largest_exponent
+from mobilequant.numerics.fixed_point import MIN_SHIFT, Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 
@@ -34,16 +35,27 @@ class GraphBuilder:
         self.constants: dict[str, Constant] = {}
         self._rotations: dict[Rope, tuple[str, str]] = {}  # cosines and sines
 
-    def embedding(self, output: str, table: QuantizedWeight, factor: float, positions: QuantizedWeight | None) -> None:
+    def embedding(
+        self,
+        output: str,
+        table: QuantizedWeight,
+        factor: float,
+        positions: QuantizedWeight | None,
+        residual_scale: torch.Tensor | None,
+    ) -> None:
         """Rows of the quantized embedding times ``factor``, plus rows of the learned positions where there are any."""
         target = self._tensor(output, table.codes.shape[1])
-        constants = self._rows("embed", "", table, factor / target.scale)
+        exponent = self._exponent(residual_scale)
+        constants = exponent | self._rows("embed", "", table, factor / target.scale, exponent)
         if positions is not None:
-            constants |= self._rows("positions", "position_", positions, 1 / target.scale)
+            constants |= self._rows("positions", "position_", positions, 1 / target.scale, exponent)
         self._add(Op("embedding", (TOKENS,), output, {}, constants))
 
-    def _rows(self, name: str, parameter: str, table: QuantizedWeight, factor: float) -> dict[str, str]:
-        mantissa, shift = self._multipliers(name, table.scale.double().numpy() * factor)
+    def _rows(
+        self, name: str, parameter: str, table: QuantizedWeight, factor: float, exponent: dict[str, str]
+    ) -> dict[str, str]:
+        room = max((int(self.constants[each].array.max()) for each in exponent.values()), default=0)
+        mantissa, shift = self._multipliers(name, table.scale.double().numpy() * factor, room)
         codes = self._constant(f"{name}.codes", table.qtype.name, table.codes.numpy())
         return {f"{parameter}codes": codes, f"{parameter}mantissa": mantissa, f"{parameter}shift": shift}
 
@@ -56,8 +68,12 @@ class GraphBuilder:
         *,
         eps: float,
         subtract_mean: bool,
+        residual_scale: torch.Tensor | None = None,
     ) -> None:
-        """RMSNorm or LayerNorm over groups of ``len(gain)`` channels (a head, or the whole row)."""
+        """RMSNorm or LayerNorm over groups of ``len(gain)`` channels (a head, or the whole row).
+
+        ``residual_scale`` (C,), powers of two: what the channels of the source are to be multiplied by before.
+        """
         group = gain.numel()
         if group > MAX_CHANNELS:
             raise LoweringError(
@@ -66,7 +82,8 @@ class GraphBuilder:
         spec, target = self.tensors[source], self._tensor(output, self.tensors[source].channels)
         step = _gain_step(gain, bias)
         epsilon = round(eps * group**2 / spec.scale**2)
-        constants = {"gain": self._constant(f"{output}.gain", "int16", _rounded(gain, step, np.int16))}
+        constants = self._exponent(residual_scale)
+        constants["gain"] = self._constant(f"{output}.gain", "int16", _rounded(gain, step, np.int16))
         # After the shift by GAIN_SHIFT one unit of the sum stands for this many real units.
         unit = step * 2.0 ** (GAIN_SHIFT - STANDARDIZED_BITS)
         if bias is not None:
@@ -185,9 +202,22 @@ class GraphBuilder:
             self._rotations[rope] = names
         return self._rotations[rope]
 
-    def _multipliers(self, name: str, reals: Sequence[float] | np.ndarray) -> tuple[str, str]:
+    def _exponent(self, residual_scale: torch.Tensor | None) -> dict[str, str]:
+        """The residual's exponents as a constant that all who need them share."""
+        if residual_scale is None:
+            return {}
+        exponent = residual_scale.double().log2().numpy()
+        if not np.array_equal(exponent, np.rint(exponent).clip(0, largest_exponent(exponent.size))):
+            raise LoweringError("the residual's scale is not a power of two that an integer norm can hold", _REPORT)
+        return {"exponent": self._constant("residual.exponent", "uint8", exponent.astype(np.uint8))}
+
+    def _multipliers(self, name: str, reals: Sequence[float] | np.ndarray, room: int = 0) -> tuple[str, str]:
+        """Factors whose shifts, plus ``room``, are still shifts."""
         try:
-            mantissa, shift = multipliers(list(reals))
+            mantissa, shift = multipliers([real * 2.0**-room for real in reals])
+            if room and shift.min() < MIN_SHIFT + room:
+                raise ValueError("a rescale factor is 2^29 or more")
+            shift -= room
         except ValueError as error:
             raise LoweringError(f"{name}: {error}", _RANGE) from error
         return (

@@ -113,17 +113,19 @@ class Interpreter:
 
     def _embedding(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         tokens = values[op.inputs[0]].to(torch.int64)
-        total = self._look_up(op, "", tokens)
+        exponent = self._optional(op, "exponent")
+        total = self._look_up(op, "", tokens, exponent)
         if "position_codes" in op.constants:
-            total = total + self._look_up(op, "position_", self._positions(len(tokens), state))
+            total = total + self._look_up(op, "position_", self._positions(len(tokens), state), exponent)
         output = self._output(op)
         return (total + output.zero_point).clamp_(output.qmin, output.qmax).to(output.dtype)
 
-    def _look_up(self, op: Op, table: str, rows: Tensor) -> Tensor:
+    def _look_up(self, op: Op, table: str, rows: Tensor, exponent: Tensor | None) -> Tensor:
         codes, mantissa, shift = (
             self._constant(op, f"{table}{name}")[rows].to(torch.int64) for name in ("codes", "mantissa", "shift")
         )
-        return rescale(codes, mantissa[:, None], shift[:, None])
+        shift = shift[:, None] if exponent is None else shift[:, None] + exponent
+        return rescale(codes, mantissa[:, None], shift)
 
     def _norm(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         a = op.attributes
@@ -134,7 +136,8 @@ class Interpreter:
             epsilon=a["epsilon"],
             subtract_mean=bool(a["subtract_mean"]),
             gain=self._constant(op, "gain"),
-            bias=self._constant(op, "bias") if "bias" in op.constants else None,
+            bias=self._optional(op, "bias"),
+            exponent=self._optional(op, "exponent"),
             mantissa=a["mantissa"],
             shift=a["shift"],
             output=self._output(op),
@@ -237,6 +240,9 @@ class Interpreter:
 
     def _constant(self, op: Op, parameter: str) -> Tensor:
         return self._constants[op.constants[parameter]]
+
+    def _optional(self, op: Op, parameter: str) -> Tensor | None:
+        return self._constant(op, parameter) if parameter in op.constants else None
 
     def _positions(self, num_tokens: int, state: State) -> Tensor:
         return torch.arange(state.position, state.position + num_tokens, device=self.device)

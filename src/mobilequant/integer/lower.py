@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.errors import LoweringError, PackageError
@@ -71,20 +72,22 @@ class _Walk:
     def embed(self) -> str:
         weights = self.quantized.weights
         positions = weights[point.POSITIONS] if self.arch.learned_positions else None
-        self.build.embedding(point.EMBED, weights[point.EMBED], self.arch.embedding_scale, positions)
+        factor, scale = self.arch.embedding_scale, self.model.residual_scale
+        self.build.embedding(point.EMBED, weights[point.EMBED], factor, positions, scale)
         return point.EMBED
 
     def block(self, layer: int, residual: str) -> str:
         def at(role: str) -> str:
             return point.at(layer, role)
 
-        normed = self._norm(residual, at("attn_norm"))
+        normed = self._norm_of_residual(residual, at("attn_norm"))
         branch = self._attention(layer, normed)
         if self.arch.post_norms:
             branch = self._norm(branch, at("attn_post_norm"))
         self.build.add(residual, branch, at("attn_residual"))
         if not self.arch.shared_block_norm:
-            normed = self._norm(residual if self.arch.parallel_residual else at("attn_residual"), at("mlp_norm"))
+            source = residual if self.arch.parallel_residual else at("attn_residual")
+            normed = self._norm_of_residual(source, at("mlp_norm"))
         branch = self._mlp(layer, normed)
         if self.arch.post_norms:
             branch = self._norm(branch, at("mlp_post_norm"))
@@ -92,7 +95,7 @@ class _Walk:
         return at("mlp_residual")
 
     def head(self, residual: str) -> str:
-        normed = self._norm(residual, point.FINAL_NORM)
+        normed = self._norm_of_residual(residual, point.FINAL_NORM)
         self._linear(normed, point.LOGITS, point.LM_HEAD)
         if self.arch.final_softcap is None:
             return point.LOGITS
@@ -107,9 +110,15 @@ class _Walk:
         values = self.build.prefix(f"layers.{layer}.prefix_values", prefix.values[layer] if prefix else empty, value)
         return KVLayer(arch.num_kv_heads, arch.head_dim, keys, values)
 
-    def _norm(self, source: str, name: str) -> str:
+    def _norm_of_residual(self, source: str, name: str) -> str:
+        return self._norm(source, name, self.model.residual_scale)
+
+    def _norm(self, source: str, name: str, residual_scale: Tensor | None = None) -> str:
         gain, bias = self.model.tensors[f"{name}.weight"], self.model.bias(name)
-        self.build.norm(source, name, gain, bias, eps=self.arch.norm_eps, subtract_mean=self.arch.norm == "layer")
+        subtract_mean = self.arch.norm == "layer"
+        self.build.norm(
+            source, name, gain, bias, eps=self.arch.norm_eps, subtract_mean=subtract_mean, residual_scale=residual_scale
+        )
         return name
 
     def _linear(self, source: str, output: str, name: str) -> str:

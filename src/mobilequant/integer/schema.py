@@ -40,13 +40,14 @@ _PER_CHANNEL = {"mantissa": ("int32",), "shift": ("int8",)}
 OPS: dict[str, OpSchema] = {
     "embedding": _schema(
         1, "", {"codes": ("int8",), **_PER_CHANNEL},
-        {"position_codes": ("int8",), "position_mantissa": ("int32",), "position_shift": ("int8",)},
+        {"position_codes": ("int8",), "position_mantissa": ("int32",), "position_shift": ("int8",),
+         "exponent": ("uint8",)},
     ),
     "norm": _schema(
         1,
         "epsilon subtract_mean group mantissa shift",
         {"gain": ("int16",)},
-        {"bias": ("int32",)},
+        {"bias": ("int32",), "exponent": ("uint8",)},
     ),
     "linear": _schema(
         1, "accumulator_bound", {"codes": ("int8", "int4"), **_PER_CHANNEL},

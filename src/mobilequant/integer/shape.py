@@ -13,6 +13,7 @@ import numpy as np
 from mobilequant.integer.bound import INT32_MAX, accumulator_bound
 from mobilequant.integer.graph import IntegerGraph, Op, TensorSpec
 from mobilequant.integer.requirement import require
+from mobilequant.numerics.exponent import largest_exponent
 from mobilequant.numerics.fixed_point import MAX_SHIFT, MIN_SHIFT
 
 MAX_CHANNELS = 1 << 14  # of one norm
@@ -100,6 +101,10 @@ def _embedding(op: _View) -> None:
         op.require(rows >= op.graph.context, f"{rows} learned positions, but a context of {op.graph.context}")
         op.codes("position_codes", rows, op.target.channels)
         op.rescales("position_", rows)
+    if op.has("exponent"):
+        op.shape("exponent", op.target.channels)
+        room = MAX_SHIFT - max(int(op.array(name).max()) for name in op.op.constants if name.endswith("shift"))
+        op.within("exponent", 0, room)
 
 
 def _linear(op: _View) -> None:
@@ -129,6 +134,8 @@ def _norm(op: _View) -> None:
     op.shape("gain", group)
     op.shape("bias", group)
     op.within("bias", -_MAX_NORM_BIAS, _MAX_NORM_BIAS)
+    op.shape("exponent", group)
+    op.within("exponent", 0, largest_exponent(group))
 
 
 def _rope(op: _View) -> None:

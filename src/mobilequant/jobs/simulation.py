@@ -2,7 +2,7 @@
 
 simulation.safetensors
   scale.<matrix>         (O,) real scale of every output channel; the codes are those of the integer graph
-  real.<tensor>          norm gains and biases, after all transforms
+  real.<tensor>          norm gains, biases and the scale of the residual, after all transforms
   prefix.{keys,values}.<layer>   the constant cache entries before rounding, (G, P, D)
   header["simulation"]   scheme and its 16-bit points
 
@@ -99,11 +99,12 @@ def _rebuild(
 
 
 def _check_shapes(real: Mapping[str, Tensor], source: Model) -> None:
-    """Gains keep the shape that they had in the float model; a bias (a transform may add one) has one entry a row."""
+    """Gains keep their shape; what a transform may add has one entry a row: a bias, the scale of the residual."""
     for name, tensor in real.items():
-        expected = source.tensors[name.removesuffix("bias") + "weight" if name.endswith(".bias") else name].shape[:1]
-        if tensor.shape != expected:
-            raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {tuple(expected)}")
+        module = point.EMBED if name == point.RESIDUAL_SCALE else name.removesuffix(".weight").removesuffix(".bias")
+        entries = source.weight(module).shape[1 if module == point.EMBED else 0]
+        if tuple(tensor.shape) != (entries,):
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {(entries,)}")
 
 
 def _section(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:

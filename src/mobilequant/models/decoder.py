@@ -52,20 +52,21 @@ def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0)
     hidden = model.tensors["embed.weight"][tokens] * model.arch.embedding_scale
     if model.arch.learned_positions:
         hidden = hidden + model.tensors["positions.weight"][start : start + tokens.shape[1]]
-    return tap(point.EMBED, hidden)
+    scale = model.residual_scale
+    return tap(point.EMBED, hidden if scale is None else hidden / scale)
 
 
 def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
     """One decoder block: residual (B, T, C) → residual (B, T, C)."""
     arch = model.arch
-    normed = _norm(model, point.at(layer, "attn_norm"), hidden, tap)
+    normed = _norm(model, point.at(layer, "attn_norm"), _unscaled(model, hidden), tap)
     branch = _attention(model, layer, normed, tap, prefix)
     if arch.post_norms:
         branch = _norm(model, point.at(layer, "attn_post_norm"), branch, tap)
     after_attention = tap(point.at(layer, "attn_residual"), hidden + branch)
     if not arch.shared_block_norm:
         source = hidden if arch.parallel_residual else after_attention
-        normed = _norm(model, point.at(layer, "mlp_norm"), source, tap)
+        normed = _norm(model, point.at(layer, "mlp_norm"), _unscaled(model, source), tap)
     branch = _mlp(model, layer, normed, tap)
     if arch.post_norms:
         branch = _norm(model, point.at(layer, "mlp_post_norm"), branch, tap)
@@ -74,10 +75,16 @@ def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, pre
 
 def head(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
     """Final norm and lm_head: (B, T, C) → logits (B, T, V)."""
-    logits = _linear(model, point.LM_HEAD, _norm(model, point.FINAL_NORM, hidden, tap))
-    logits = tap(point.LOGITS, logits)
+    normed = _norm(model, point.FINAL_NORM, _unscaled(model, hidden), tap)
+    logits = tap(point.LOGITS, _linear(model, point.LM_HEAD, normed))
     cap = model.arch.final_softcap
     return tap(point.CAPPED_LOGITS, cap * torch.tanh(logits / cap)) if cap else logits
+
+
+def _unscaled(model: Model, hidden: Tensor) -> Tensor:
+    """The residual as the family defines it."""
+    scale = model.residual_scale
+    return hidden if scale is None else hidden * scale
 
 
 def _linear(model: Model, name: str, value: Tensor) -> Tensor:

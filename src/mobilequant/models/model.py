@@ -38,7 +38,8 @@ class Model:
     Names: ``embed.weight`` (V, C); ``layers.{i}.{attn_norm,mlp_norm,attn_post_norm,mlp_post_norm}.{weight,bias}``;
     ``layers.{i}.{q_norm,k_norm}.weight`` (D); ``layers.{i}.{q,k,v,o,gate,up,down}.{weight,bias}``;
     ``positions.weight`` where positions are learned; ``final_norm.{weight,bias}``; ``lm_head.{weight,bias}``
-    (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``).
+    (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``). A transform may add
+    ``residual.scale`` (C): the residual stream then carries its channels divided by it, and norms multiply.
     """
 
     arch: Architecture
@@ -58,6 +59,11 @@ class Model:
     def bias(self, linear: str) -> torch.Tensor | None:
         """The (O,) bias of a linear or norm, or None."""
         return self.tensors.get(f"{linear}.bias")
+
+    @property
+    def residual_scale(self) -> torch.Tensor | None:
+        """What a channel of the residual stream must be multiplied by to be what the family defines: (C,), or None."""
+        return self.tensors.get(point.RESIDUAL_SCALE)
 
     def with_tensors(self, changed: dict[str, torch.Tensor]) -> Model:
         """The same model with some tensors replaced; a tied head stays tied unless only one side changes."""

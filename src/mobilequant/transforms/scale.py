@@ -25,10 +25,10 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
     factor = expand(exact, consumer_index(arch, pair))
     changed: dict[str, Tensor] = {}
     for module in pair.producers:
-        changed |= _scale_outputs(tensors, module, reciprocal)
+        changed |= scale_outputs(tensors, module, reciprocal)
     for module in pair.consumers:
         if pair.consumer_axis == "output":
-            changed |= _scale_outputs(tensors, module, factor)
+            changed |= scale_outputs(tensors, module, factor)
         else:
             weight = tensors[f"{module}.weight"]
             changed[f"{module}.weight"] = weight * factor.to(weight)
@@ -47,7 +47,7 @@ def reduce_max(channels: Tensor, index: list[int], num_channels: int) -> Tensor:
     return start.scatter_reduce(0, target, channels, "amax")
 
 
-def _scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:
+def scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:
     """Weight rows (or gains) and, where there is one, the bias of a module times ``factor`` (O,)."""
     scaled: dict[str, Tensor] = {}
     for name in (f"{module}.weight", f"{module}.bias"):

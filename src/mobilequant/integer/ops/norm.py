@@ -1,8 +1,9 @@
 """RMSNorm and LayerNorm in integers, as one op with an integer inverse square root.
 
-With x the centered input codes of a row of C channels, and m = Σx for LayerNorm, m = 0 for RMSNorm:
+With x the centered input codes of a row of C channels, shifted up by the channel's exponent where there are exponents,
+and m = Σx for LayerNorm, m = 0 for RMSNorm:
 
-    c = C·x − m                                   |c| < 2^31 for C ≤ 2^14 and 16-bit x
+    c = C·x − m                                   |c| < 2^31 for C·2^exponent ≤ 2^15 and 16-bit codes
     q = max(C·Σx² − m² + epsilon, 1)              C² times the variance, in units of the input step
     n = c / √q       in steps of 2^−16            the standardized row, |n| ≤ √C
     t = (n·gain + 2^14) >> 15, + bias             gain int16, bias int32
@@ -33,12 +34,16 @@ def integer_norm(
     subtract_mean: bool,
     gain: Tensor,
     bias: Tensor | None,
+    exponent: Tensor | None = None,
     mantissa: int,
     shift: int,
     output: Output,
 ) -> Tensor:
-    """Normalize the last dimension of codes (…, C) with gain (C,) int16 and bias (C,) int32 or None."""
-    standardized = standardize(centered(codes, zero_point), epsilon, subtract_mean)
+    """Normalize the last dimension of codes (…, C): gain (C,) int16, bias (C,) int32, exponent (C,) uint8."""
+    x = centered(codes, zero_point)
+    if exponent is not None:
+        x = x << exponent.to(torch.int64)
+    standardized = standardize(x, epsilon, subtract_mean)
     scaled = (standardized * gain.to(torch.int64) + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
     if bias is not None:
         scaled = scaled + bias.to(torch.int64)
@@ -46,7 +51,7 @@ def integer_norm(
 
 
 def standardize(x: Tensor, epsilon: int, subtract_mean: bool) -> Tensor:
-    """Rows (…, C) of int64 integers below 2^16 in magnitude → standardized values in steps of 2^−16."""
+    """Rows (…, C) of int64 integers with C·|x| ≤ 2^30 → standardized values in steps of 2^−16."""
     channels = x.shape[-1]
     mean_times_channels = x.sum(-1, keepdim=True) if subtract_mean else torch.zeros_like(x[..., :1])
     c = channels * x - mean_times_channels

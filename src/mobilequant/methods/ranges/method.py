@@ -111,9 +111,10 @@ def _with_table(extremes: Extremes, name: str, unit: Unit) -> Extremes:
     """The embedding's extremes are those of its whole table, not of the tokens that happened to occur."""
     if name != point.EMBED:
         return extremes
-    bound = unit.tensors["embed.weight"].abs().max().item() * abs(unit.arch.embedding_scale)
+    channels = unit.tensors["embed.weight"].abs().amax(0) * abs(unit.arch.embedding_scale)
     if unit.arch.learned_positions:
-        bound += unit.tensors["positions.weight"].abs().max().item()
+        channels = channels + unit.tensors["positions.weight"].abs().amax(0)
+    bound = (channels / unit.tensors.get(point.RESIDUAL_SCALE, 1.0)).max().item()
     return Extremes(min(extremes.low, -bound), max(extremes.high, bound))
 
 

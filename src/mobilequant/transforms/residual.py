@@ -1,0 +1,37 @@
+"""One factor per channel of the residual stream: whoever writes it divides, the norms that read it multiply.
+
+    h = Σ writers(…),    norm(h)   →   h / s = Σ (writers / s)(…),    norm(s · (h / s))
+
+The same s holds in every layer, so additions need to know nothing of it. Factors that are powers of two are exact in
+floating point and shifts in integers (Power-of-Two Factor, FQ-ViT, arXiv 2111.13824, there for LayerNorm inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
+from mobilequant.transforms.scale import scale_outputs
+
+
+def scale_residual(tensors: Mapping[str, Tensor], arch: Architecture, scale: Tensor) -> dict[str, Tensor]:
+    """The changed tensors when the residual stream is divided by ``scale`` (C,), on top of what divides it already.
+
+    Raises:
+        ValueError: the scale has another number of channels, or is not positive and finite.
+    """
+    if tuple(scale.shape) != (arch.hidden_size,):
+        raise ValueError(f"the residual takes a scale of shape ({arch.hidden_size},), not {tuple(scale.shape)}")
+    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        raise ValueError("every scale of the residual must be positive and finite")
+    changed: dict[str, Tensor] = {}
+    for module in point.residual_writers(arch):
+        changed |= scale_outputs(tensors, module, 1 / scale.double())
+    total = scale.to(tensors["embed.weight"])
+    so_far = tensors.get(point.RESIDUAL_SCALE)
+    changed[point.RESIDUAL_SCALE] = total if so_far is None else so_far * total
+    return changed
