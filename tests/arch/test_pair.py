@@ -11,18 +11,10 @@ from mobilequant.models.tiny import tiny_model
 BLOCK = ["norm_to_qkv", "q_to_k", "v_to_o", "norm_to_mlp", "up_to_down"]
 WITHOUT_MLP = BLOCK[:-1]
 EXPECTED = {
-    "llama": [*BLOCK * 2, "norm_to_head"],
-    "mistral": [*BLOCK * 2, "norm_to_head"],
-    "qwen2": BLOCK * 2,
-    "qwen3": BLOCK * 2,
-    "gemma": BLOCK * 2,
-    "gemma2": BLOCK * 4,
-    "gemma3_text": BLOCK * 4,
-    "stablelm": [*BLOCK * 2, "norm_to_head"],
-    "phi3": [*BLOCK * 2, "norm_to_head"],
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "stablelm", "phi3"), BLOCK * 2),
+    **dict.fromkeys(("gemma2", "gemma3_text"), BLOCK * 4),
     "opt": BLOCK * 2,  # relu lets a positive scale through
-    "gpt2": WITHOUT_MLP * 2,  # gelu does not
-    "gpt_neox": [*WITHOUT_MLP * 2, "norm_to_head"],
+    **dict.fromkeys(("gpt2", "gpt_neox"), WITHOUT_MLP * 2),  # gelu does not
 }
 
 
@@ -33,15 +25,12 @@ def block_pair(arch, kind) -> ScalePair:
 @pytest.mark.parametrize("model_type", EXPECTED)
 def test_pairs_of_each_family(model_type):
     pairs = scale_pairs(tiny_model(model_type).arch)
-    assert [pair.kind for pair in pairs] == EXPECTED[model_type]
+    assert [pair.kind for pair in pairs] == [*EXPECTED[model_type], "norm_to_head"]
     assert len({pair.name for pair in pairs}) == len(pairs)
 
 
-def test_tied_head_joins_only_on_request():
-    arch = tiny_model("gemma").arch
-    last = scale_pairs(arch, untie_head=True)[-1]
-    assert last.name == "norm_to_head"
-    assert scale_pairs(arch)[-1].name == "layers.1.up_to_down"
+def test_a_head_that_is_the_embedding_too_says_so():
+    assert [scale_pairs(tiny_model(name).arch)[-1].tied for name in ("llama", "gemma")] == [False, True]
 
 
 def test_shared_block_norm_feeds_both_branches():

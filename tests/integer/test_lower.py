@@ -101,12 +101,23 @@ def test_graph_holds_integers_only_and_sixteen_bits_where_the_scheme_says(name, 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_exponents_stand_where_the_residual_begins_and_where_it_is_read(name, tiny_graph):
-    with_exponents = {op.output for op in tiny_graph(name).ops if "exponent" in op.constants}
-    readers = ("attn_norm", "mlp_norm")
-    named = {op.output for op in tiny_graph(name).ops if point.role_of(op.output) in readers}
+    graph = tiny_graph(name)
+    with_exponents = {op.output for op in graph.ops if "exponent" in op.constants}
+    named = {op.output for op in graph.ops if point.role_of(op.output) in ("attn_norm", "mlp_norm")}
     assert with_exponents == {point.EMBED, point.FINAL_NORM} | named
-    assert tiny_graph(name).constants["residual.exponent"].array.max() > 0
-    assert not any("exponent" in op.constants for op in tiny_graph(name, ptf=False).ops)
+    assert graph.constants["residual.exponent"].array.max() > 0
+    assert not any(op.kind == "norm" and "exponent" in op.constants for op in tiny_graph(name, ptf=False).ops)
+
+
+@pytest.mark.parametrize("ptf", [True, False])
+def test_a_tied_embedding_takes_back_what_smoothing_gave_its_columns(ptf, tiny_quantized, tiny_graph):
+    quantized, graph = tiny_quantized("gpt2", ptf=ptf), tiny_graph("gpt2", ptf=ptf)
+    columns = quantized.model.tensors[point.COLUMN_SCALE].log2().numpy()
+    exponents = graph.constants["embed.exponent"].array
+    positions = graph.constants["residual.exponent"].array if ptf else 0
+    assert columns.min() == 0 < columns.max()
+    assert (exponents == columns + positions).all()
+    assert ("position_exponent" in graph.ops[0].constants) == ptf
 
 
 def test_a_residual_scale_that_is_no_power_of_two_is_refused(tiny_quantized):

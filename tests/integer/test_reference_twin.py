@@ -69,12 +69,12 @@ class Twin:
         return self.saturated(np.array([self.embedding_row(n, p) for n, p in rows], dtype=object))
 
     def embedding_row(self, n, p):
-        e = self.constant("exponent") if self.has("exponent") else 0
+        e, e_p = (self.constant(each) if self.has(each) else 0 for each in ("exponent", "position_exponent"))
         y = rescale(self.constant("codes")[n], self.constant("mantissa")[n], self.constant("shift")[n] + e)
         if not self.has("position_codes"):
             return y
         mantissa, shift = self.constant("position_mantissa")[p], self.constant("position_shift")[p]
-        return y + rescale(self.constant("position_codes")[p], mantissa, shift + e)
+        return y + rescale(self.constant("position_codes")[p], mantissa, shift + e_p)
 
     def linear(self):
         weights = self.constant("codes")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mobilequant.arch import point
 from mobilequant.arch.pair import scale_pairs
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
-from mobilequant.methods.smoothquant.scale import SCALE_LIMIT, smooth_scale
+from mobilequant.methods.smoothquant.scale import SCALE_LIMIT, in_powers_of_two, smooth_scale
 from mobilequant.models.decoder import forward
 from mobilequant.models.tiny import tiny_model
 from mobilequant.observe.collect import collect
@@ -52,6 +54,37 @@ def test_dead_channels_keep_scale_one_and_are_counted():
 def test_scales_are_clamped():
     found = smooth_scale(torch.tensor([1e-9, 1e12, 1.0, 1.0, 1.0]), torch.ones(5), 1.0).scale
     assert found.min() >= 1 / SCALE_LIMIT and found.max() <= SCALE_LIMIT
+
+
+magnitude = st.floats(0.2, 5.0)
+
+
+@given(st.lists(st.tuples(magnitude, magnitude), min_size=1, max_size=20))
+def test_powers_of_two_follow_the_scale_and_start_at_one(channels):
+    divided, multiplied = torch.tensor(channels, dtype=torch.float64).unbind(1)
+    exact = smooth_scale(divided, multiplied, 0.5)
+    found = in_powers_of_two(exact, divided, multiplied).scale
+    assert torch.equal(found.log2(), found.log2().round()) and found.min() == 1
+    ratio = (found / exact.scale).log2()
+    assert ratio.max() - ratio.min() <= 1 + 1e-9
+
+    def ranges(scale):
+        return (divided / scale).max() * (multiplied * scale).max()
+
+    assert ranges(found) <= ranges(torch.exp2(exact.scale.log2().floor())) * (1 + 1e-9)
+
+
+def test_exponents_stay_within_ten_octaves():
+    extreme = torch.tensor([1e-6, 1.0, 1e6])
+    found = in_powers_of_two(smooth_scale(extreme, torch.ones(3), 1.0), extreme, torch.ones(3))
+    assert found.scale.max() == 2**10
+
+
+def test_a_tied_head_is_smoothed_in_powers_of_two():
+    model = tiny_model("gemma").to(dtype=torch.float64)
+    smoothed = _smoothed(model, _windows(model), alpha=1.0)
+    scale = smoothed.tensors[point.COLUMN_SCALE]
+    assert smoothed.arch.tied_head and torch.equal(scale.log2(), scale.log2().round()) and scale.max() > 1
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "stablelm", "opt", "gpt_neox"])

@@ -40,6 +40,8 @@ class ScalePair:
     consumers: modules that are multiplied, along their inputs (weight columns), or in q_to_k along their outputs.
     divided, multiplied: the activations whose ranges change, in running order. The last of ``divided`` is what the
     consumers read (in q_to_k: the queries as attention reads them, and the last of ``multiplied`` the keys).
+    tied: the consumer is the embedding too, whose rows are divided again when they are looked up. Only powers of two
+    can be lowered then.
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class ScalePair:
     num_channels: int
     divided: tuple[str, ...]
     multiplied: tuple[str, ...] = ()
+    tied: bool = False
 
     @property
     def name(self) -> str:
@@ -61,16 +64,10 @@ class ScalePair:
         return "output" if self.kind == "q_to_k" else "input"
 
 
-def scale_pairs(arch: Architecture, *, untie_head: bool = False) -> list[ScalePair]:
-    """All pairs of a model, in running order.
-
-    A tied head is left out unless ``untie_head`` asks for it: folding gives lm_head a matrix of its own, which is then
-    stored beside the embedding.
-    """
+def scale_pairs(arch: Architecture) -> list[ScalePair]:
+    """All pairs of a model, in running order."""
     pairs = [pair for layer in range(arch.num_layers) for pair in _block_pairs(arch, layer)]
-    if untie_head or not arch.tied_head:
-        pairs.append(_norm_to_head(arch))
-    return pairs
+    return [*pairs, _norm_to_head(arch)]
 
 
 def producer_index(arch: Architecture, pair: ScalePair) -> list[int]:
@@ -112,7 +109,7 @@ def _norm_pair(arch: Architecture, layer: int, kind: Kind, norm: str, readers: t
 
 def _norm_to_head(arch: Architecture) -> ScalePair:
     norm = point.FINAL_NORM
-    return ScalePair("norm_to_head", None, (norm,), (point.LM_HEAD,), arch.hidden_size, (norm,))
+    return ScalePair("norm_to_head", None, (norm,), (point.LM_HEAD,), arch.hidden_size, (norm,), tied=arch.tied_head)
 
 
 def _up_to_down(arch: Architecture, layer: int) -> ScalePair:

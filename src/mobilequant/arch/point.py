@@ -19,7 +19,8 @@ from mobilequant.arch.architecture import Architecture
 
 EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
 LM_HEAD, POSITIONS = "lm_head", "positions"
-RESIDUAL_SCALE = "residual.scale"  # a tensor, see ``transforms.residual``
+# Tensors that transforms add (see ``Model``).
+RESIDUAL_SCALE, COLUMN_SCALE = "residual.scale", "embed.column_scale"
 
 
 def at(layer: int, role: str) -> str:

@@ -19,8 +19,7 @@ from mobilequant.integer.ops.softmax import OCTAVE_BITS, exp2_table
 from mobilequant.integer.ops.table import RealFunction, table8, table16
 from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE
 from mobilequant.models.quantized import quantize
-from mobilequant.numerics.exponent import largest_exponent
-from mobilequant.numerics.fixed_point import MIN_SHIFT, Multiplier, multiplier, multipliers
+from mobilequant.numerics.fixed_point import MAX_SHIFT, MIN_SHIFT, Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 
@@ -41,23 +40,30 @@ class GraphBuilder:
         table: QuantizedWeight,
         factor: float,
         positions: QuantizedWeight | None,
-        residual_scale: torch.Tensor | None,
+        *,
+        column_scale: torch.Tensor | None = None,
+        residual_scale: torch.Tensor | None = None,
     ) -> None:
-        """Rows of the quantized embedding times ``factor``, plus rows of the learned positions where there are any."""
+        """Rows of the quantized embedding times ``factor``, plus rows of the learned positions where there are any.
+
+        ``column_scale`` (C,) divides the former, ``residual_scale`` (C,) the sum; both are powers of two.
+        """
         target = self._tensor(output, table.codes.shape[1])
-        exponent = self._exponent(residual_scale)
-        constants = exponent | self._rows("embed", "", table, factor / target.scale, exponent)
+        exponent = self._exponent("residual.exponent", residual_scale)
+        rows = exponent
+        if column_scale is not None:
+            rows = self._exponent("embed.exponent", column_scale * (1 if residual_scale is None else residual_scale))
+        constants = self._rows("embed", "", table, factor / target.scale, rows)
         if positions is not None:
             constants |= self._rows("positions", "position_", positions, 1 / target.scale, exponent)
         self._add(Op("embedding", (TOKENS,), output, {}, constants))
 
-    def _rows(
-        self, name: str, parameter: str, table: QuantizedWeight, factor: float, exponent: dict[str, str]
-    ) -> dict[str, str]:
-        room = max((int(self.constants[each].array.max()) for each in exponent.values()), default=0)
+    def _rows(self, name: str, parameter: str, table: QuantizedWeight, factor: float, exponent: str) -> dict[str, str]:
+        room = int(self.constants[exponent].array.max()) if exponent else 0
         mantissa, shift = self._multipliers(name, table.scale.double().numpy() * factor, room)
         codes = self._constant(f"{name}.codes", table.qtype.name, table.codes.numpy())
-        return {f"{parameter}codes": codes, f"{parameter}mantissa": mantissa, f"{parameter}shift": shift}
+        stored = {"codes": codes, "mantissa": mantissa, "shift": shift} | ({"exponent": exponent} if exponent else {})
+        return {f"{parameter}{key}": constant for key, constant in stored.items()}
 
     def norm(
         self,
@@ -82,8 +88,9 @@ class GraphBuilder:
         spec, target = self.tensors[source], self._tensor(output, self.tensors[source].channels)
         step = _gain_step(gain, bias)
         epsilon = round(eps * group**2 / spec.scale**2)
-        constants = self._exponent(residual_scale)
-        constants["gain"] = self._constant(f"{output}.gain", "int16", _rounded(gain, step, np.int16))
+        constants = {"gain": self._constant(f"{output}.gain", "int16", _rounded(gain, step, np.int16))}
+        if residual_scale is not None:
+            constants["exponent"] = self._exponent("residual.exponent", residual_scale)
         # After the shift by GAIN_SHIFT one unit of the sum stands for this many real units.
         unit = step * 2.0 ** (GAIN_SHIFT - STANDARDIZED_BITS)
         if bias is not None:
@@ -202,14 +209,14 @@ class GraphBuilder:
             self._rotations[rope] = names
         return self._rotations[rope]
 
-    def _exponent(self, residual_scale: torch.Tensor | None) -> dict[str, str]:
-        """The residual's exponents as a constant that all who need them share."""
-        if residual_scale is None:
-            return {}
-        exponent = residual_scale.double().log2().numpy()
-        if not np.array_equal(exponent, np.rint(exponent).clip(0, largest_exponent(exponent.size))):
-            raise LoweringError("the residual's scale is not a power of two that an integer norm can hold", _REPORT)
-        return {"exponent": self._constant("residual.exponent", "uint8", exponent.astype(np.uint8))}
+    def _exponent(self, name: str, scale: torch.Tensor | None) -> str:
+        """The name of a constant with the exponents of a scale (C,); "" where there is no scale."""
+        if scale is None:
+            return ""
+        exponent = scale.double().log2().numpy()
+        if not np.array_equal(exponent, np.rint(exponent).clip(0, MAX_SHIFT)):
+            raise LoweringError(f"{name}: the scale is not a power of two", _REPORT)
+        return self._constant(name, "uint8", exponent.astype(np.uint8))
 
     def _multipliers(self, name: str, reals: Sequence[float] | np.ndarray, room: int = 0) -> tuple[str, str]:
         """Factors whose shifts, plus ``room``, are still shifts."""

@@ -113,19 +113,19 @@ class Interpreter:
 
     def _embedding(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         tokens = values[op.inputs[0]].to(torch.int64)
-        exponent = self._optional(op, "exponent")
-        total = self._look_up(op, "", tokens, exponent)
+        total = self._look_up(op, "", tokens)
         if "position_codes" in op.constants:
-            total = total + self._look_up(op, "position_", self._positions(len(tokens), state), exponent)
+            total = total + self._look_up(op, "position_", self._positions(len(tokens), state))
         output = self._output(op)
         return (total + output.zero_point).clamp_(output.qmin, output.qmax).to(output.dtype)
 
-    def _look_up(self, op: Op, table: str, rows: Tensor, exponent: Tensor | None) -> Tensor:
+    def _look_up(self, op: Op, table: str, rows: Tensor) -> Tensor:
         codes, mantissa, shift = (
             self._constant(op, f"{table}{name}")[rows].to(torch.int64) for name in ("codes", "mantissa", "shift")
         )
-        shift = shift[:, None] if exponent is None else shift[:, None] + exponent
-        return rescale(codes, mantissa[:, None], shift)
+        exponent = self._optional(op, f"{table}exponent")
+        shifts = shift[:, None] if exponent is None else shift[:, None] + exponent
+        return rescale(codes, mantissa[:, None], shifts)
 
     def _norm(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         a = op.attributes

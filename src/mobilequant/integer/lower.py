@@ -72,8 +72,10 @@ class _Walk:
     def embed(self) -> str:
         weights = self.quantized.weights
         positions = weights[point.POSITIONS] if self.arch.learned_positions else None
-        factor, scale = self.arch.embedding_scale, self.model.residual_scale
-        self.build.embedding(point.EMBED, weights[point.EMBED], factor, positions, scale)
+        self.build.embedding(
+            point.EMBED, weights[point.EMBED], self.arch.embedding_scale, positions,
+            column_scale=self.model.tensors.get(point.COLUMN_SCALE), residual_scale=self.model.residual_scale,
+        )  # fmt: skip
         return point.EMBED
 
     def block(self, layer: int, residual: str) -> str:

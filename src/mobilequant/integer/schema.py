@@ -41,7 +41,7 @@ OPS: dict[str, OpSchema] = {
     "embedding": _schema(
         1, "", {"codes": ("int8",), **_PER_CHANNEL},
         {"position_codes": ("int8",), "position_mantissa": ("int32",), "position_shift": ("int8",),
-         "exponent": ("uint8",)},
+         "exponent": ("uint8",), "position_exponent": ("uint8",)},
     ),
     "norm": _schema(
         1,

@@ -94,17 +94,22 @@ class _View:
 def _embedding(op: _View) -> None:
     op.codes("codes", op.graph.vocab_size, op.target.channels)
     op.rescales("", op.graph.vocab_size)
-    given = [name for name in op.op.constants if name.startswith("position_")]
-    op.require(len(given) in (0, 3), "learned positions need codes, mantissa and shift")
+    _row_exponents(op, "")
+    given = {name for name in op.op.constants if name.startswith("position_")}
+    needed = {"position_codes", "position_mantissa", "position_shift"}
+    op.require(not given or needed <= given, "learned positions need codes, mantissa and shift")
     if given:
         rows = len(op.array("position_codes"))
         op.require(rows >= op.graph.context, f"{rows} learned positions, but a context of {op.graph.context}")
         op.codes("position_codes", rows, op.target.channels)
         op.rescales("position_", rows)
-    if op.has("exponent"):
-        op.shape("exponent", op.target.channels)
-        room = MAX_SHIFT - max(int(op.array(name).max()) for name in op.op.constants if name.endswith("shift"))
-        op.within("exponent", 0, room)
+        _row_exponents(op, "position_")
+
+
+def _row_exponents(op: _View, prefix: str) -> None:
+    """Added to a shift, an exponent still gives a shift."""
+    op.shape(f"{prefix}exponent", op.target.channels)
+    op.within(f"{prefix}exponent", 0, MAX_SHIFT - int(op.array(f"{prefix}shift").max()))
 
 
 def _linear(op: _View) -> None:

@@ -2,7 +2,7 @@
 
 simulation.safetensors
   scale.<matrix>         (O,) real scale of every output channel; the codes are those of the integer graph
-  real.<tensor>          norm gains, biases and the scale of the residual, after all transforms
+  real.<tensor>          norm gains and biases after all transforms, and the scales that transforms add
   prefix.{keys,values}.<layer>   the constant cache entries before rounding, (G, P, D)
   header["simulation"]   scheme and its 16-bit points
 
@@ -99,10 +99,11 @@ def _rebuild(
 
 
 def _check_shapes(real: Mapping[str, Tensor], source: Model) -> None:
-    """Gains keep their shape; what a transform may add has one entry a row: a bias, the scale of the residual."""
+    """Gains keep their shape; of what transforms add, a bias has one entry a row, and a scale one a channel."""
     for name, tensor in real.items():
-        module = point.EMBED if name == point.RESIDUAL_SCALE else name.removesuffix(".weight").removesuffix(".bias")
-        entries = source.weight(module).shape[1 if module == point.EMBED else 0]
+        module = name.removesuffix(".weight").removesuffix(".bias")
+        per_channel = name in (point.RESIDUAL_SCALE, point.COLUMN_SCALE)
+        entries = source.arch.hidden_size if per_channel else source.weight(module).shape[0]
         if tuple(tensor.shape) != (entries,):
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {(entries,)}")
 

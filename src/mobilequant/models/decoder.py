@@ -50,6 +50,8 @@ def blocks(
 def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0) -> Tensor:
     """The first residual (B, T, C)."""
     hidden = model.tensors["embed.weight"][tokens] * model.arch.embedding_scale
+    if point.COLUMN_SCALE in model.tensors:
+        hidden = hidden / model.tensors[point.COLUMN_SCALE]
     if model.arch.learned_positions:
         hidden = hidden + model.tensors["positions.weight"][start : start + tokens.shape[1]]
     scale = model.residual_scale

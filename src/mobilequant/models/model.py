@@ -38,8 +38,9 @@ class Model:
     Names: ``embed.weight`` (V, C); ``layers.{i}.{attn_norm,mlp_norm,attn_post_norm,mlp_post_norm}.{weight,bias}``;
     ``layers.{i}.{q_norm,k_norm}.weight`` (D); ``layers.{i}.{q,k,v,o,gate,up,down}.{weight,bias}``;
     ``positions.weight`` where positions are learned; ``final_norm.{weight,bias}``; ``lm_head.{weight,bias}``
-    (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``). A transform may add
-    ``residual.scale`` (C): the residual stream then carries its channels divided by it, and norms multiply.
+    (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``). Transforms may add
+    ``residual.scale`` (C): the residual stream carries its channels divided by it, and the norms that read it multiply;
+    ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided.
     """
 
     arch: Architecture

@@ -71,7 +71,7 @@ def _residuals(model: Model, window: Tensor, prefix: KVPrefix | None) -> list[Te
 
 
 def widen_to_sixteen_bit(
-    quantized: QuantizedModel, windows: Tensor, points: frozenset[str], *, margin: float = 1.25, track: Track = silent
+    quantized: QuantizedModel, windows: Tensor, points: frozenset[str], *, margin: float = 1.1, track: Track = silent
 ) -> QuantizedModel:
     """The same model with ``points`` in symmetric int16 over their extremes on windows (N, T), times a margin."""
     needs: Mapping[str, Need] = {name: Need("minmax", name) for name in sorted(points)}

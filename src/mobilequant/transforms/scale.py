@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import ScalePair, consumer_index, producer_index
 
@@ -32,7 +33,7 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
         else:
             weight = tensors[f"{module}.weight"]
             changed[f"{module}.weight"] = weight * factor.to(weight)
-    return changed
+    return changed | _tied_embedding(tensors, changed, factor) if pair.tied else changed
 
 
 def expand(scale: Tensor, index: list[int]) -> Tensor:
@@ -45,6 +46,13 @@ def reduce_max(channels: Tensor, index: list[int], num_channels: int) -> Tensor:
     target = torch.tensor(index, device=channels.device)
     start = channels.new_full((num_channels,), -torch.inf)
     return start.scatter_reduce(0, target, channels, "amax")
+
+
+def _tied_embedding(tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor], factor: Tensor) -> dict[str, Tensor]:
+    """The embedding stays one object with lm_head, and remembers what its columns were multiplied by."""
+    head = changed[f"{point.LM_HEAD}.weight"]
+    so_far = tensors.get(point.COLUMN_SCALE, torch.ones_like(head[0]))
+    return {f"{point.EMBED}.weight": head, point.COLUMN_SCALE: so_far * factor.to(head)}
 
 
 def scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:

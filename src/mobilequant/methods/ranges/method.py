@@ -112,6 +112,7 @@ def _with_table(extremes: Extremes, name: str, unit: Unit) -> Extremes:
     if name != point.EMBED:
         return extremes
     channels = unit.tensors["embed.weight"].abs().amax(0) * abs(unit.arch.embedding_scale)
+    channels = channels / unit.tensors.get(point.COLUMN_SCALE, 1.0)
     if unit.arch.learned_positions:
         channels = channels + unit.tensors["positions.weight"].abs().amax(0)
     bound = (channels / unit.tensors.get(point.RESIDUAL_SCALE, 1.0)).max().item()

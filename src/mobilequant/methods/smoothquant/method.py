@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
-from mobilequant.methods.smoothquant.scale import SmoothScale, smooth_scale
+from mobilequant.methods.smoothquant.scale import SmoothScale, in_powers_of_two, smooth_scale
 from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.scale import fold, reduce_max
@@ -24,7 +24,7 @@ class SmoothQuantConfig(FrozenConfig):
         0.5,
         ge=0.0,
         le=1.0,
-        description="Share of the activations' spread that moves to weights (q_to_k: always ½).",
+        description="Share of the activations' spread that moves to weights (q_to_k and a tied head: always ½).",
     )
     balance: Literal["input", "all"] = Field(
         "all", description="input: smooth what the consumers read, as published. all: every activation that is divided."
@@ -83,13 +83,17 @@ class SmoothQuant:
     ) -> SmoothScale:
         consumers = consumer_index(arch, pair)
         alpha = self.config.alpha
-        if pair.consumer_axis == "output":  # queries against keys: both are activations of 8 bits, so both get half
+        if pair.tied:  # the columns are looked up too
+            alpha = 0.5
+        if pair.consumer_axis == "output":  # queries against keys: both are activations of 8 bits
             alpha, multiplied = 0.5, stats[Need("absmax", pair.multiplied[-1])]
         else:
             columns = [tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]
             multiplied = torch.stack(columns).amax(dim=0)
         divided = [_divided_channels(arch, pair, stats[Need("absmax", name)]) for name in self._divided(pair)]
-        return smooth_scale(_hardest(divided), _per_scale(multiplied, consumers, pair), alpha)
+        hardness, multiplied = _hardest(divided), _per_scale(multiplied, consumers, pair)
+        found = smooth_scale(hardness, multiplied, alpha)
+        return in_powers_of_two(found, hardness, multiplied) if pair.tied else found
 
 
 def _divided_channels(arch: Architecture, pair: ScalePair, channels: Tensor) -> Tensor:
