@@ -80,7 +80,8 @@ def main() -> None:
         rows = {}
         for name in arguments.recipes:
             rows[name] = row(model, name, folder, arguments.device, arguments.text, arguments.tokens)
-            print(f"\n### {folder.name}\n\n{table(rows)}", flush=True)
+            print(f"{folder.name} {name}: {rows[name]['integer']['ppl']:.2f}", flush=True)
+        print(f"\n### {folder.name}\n\n{table(rows)}\n", flush=True)
         (HERE / "results" / f"accuracy_{folder.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -127,6 +127,16 @@ def test_a_residual_scale_that_is_no_power_of_two_is_refused(tiny_quantized):
         lower(replace(quantized, model=odd))
 
 
+def test_rows_that_give_nothing_need_no_room_for_exponents(tiny_quantized):
+    quantized = tiny_quantized("llama")
+    embed = quantized.weights[point.EMBED]
+    scale = embed.scale.clone()
+    scale[:2] = torch.tensor([0.0, 1e-30])
+    graph = lower(replace(quantized, weights={**quantized.weights, point.EMBED: replace(embed, scale=scale)}))
+    rows = Interpreter(graph).run(torch.tensor([0, 1]), Interpreter(graph).state())
+    assert graph.constants["embed.mantissa"].array[0] == 0 and rows.shape == (2, 96)
+
+
 def test_every_kind_of_operation_occurs(tiny_graph):
     assert {op.kind for name in FAMILIES for op in tiny_graph(name).ops} == set(OPS)
 

@@ -222,9 +222,9 @@ class GraphBuilder:
         """Factors whose shifts, plus ``room``, are still shifts."""
         try:
             mantissa, shift = multipliers([real * 2.0**-room for real in reals])
-            if room and shift.min() < MIN_SHIFT + room:
+            shift = np.where(mantissa == 0, MIN_SHIFT, shift - room).astype(np.int8)
+            if shift.min(initial=MIN_SHIFT) < MIN_SHIFT:
                 raise ValueError("a rescale factor is 2^29 or more")
-            shift -= room
         except ValueError as error:
             raise LoweringError(f"{name}: {error}", _RANGE) from error
         return (
