@@ -6,7 +6,7 @@ import torch
 from mobilequant.arch import point
 from mobilequant.errors import UsageError
 from mobilequant.methods import run
-from mobilequant.methods.registry import make
+from mobilequant.methods.registry import METHODS, make
 from mobilequant.methods.run import run_methods
 from mobilequant.methods.state import absorb
 from mobilequant.methods.unit import all_units, unit_generator
@@ -15,6 +15,7 @@ from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.tiny import tiny_model
 from mobilequant.numerics.qtype import INT8
 from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.scheme import Scheme
 
@@ -205,3 +206,64 @@ def test_a_quantized_model_moves_as_a_whole(family):
     assert (moved.weights["lm_head"] is moved.weights["embed"]) == tied
     assert (moved.model.weight("lm_head") is moved.model.weight("embed")) == tied
     _assert_equal(quantized.to("cpu"), quantized)
+
+
+TRANSFORMS = ("center", "ptf", "smoothquant")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "opt", "gpt2"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_method_says_which_points_it_changes(name, family):
+    model = tiny_model(family).to(dtype=torch.float64)
+    written = f"{point.residual_writers(model.arch)[0]}.weight"
+    rows = torch.where(torch.arange(len(model.tensors[written])) == 5, 50.0, 1.0).double()
+    uneven = model.tensors[written] * rows.view(-1, *[1] * (model.tensors[written].dim() - 1))
+    model = model.with_tensors({written: uneven})  # else the residual needs no exponents
+    recipe = [make(name, {}), make("ranges", {"estimator": "minmax"}), make("rtn", {})]
+    changed = run_methods(model, Scheme(8), recipe, _windows(model)).model
+    before, after = values_by_point(model), values_by_point(changed)
+    moved = {point.role_of(each) for each in before if not torch.allclose(before[each], after[each], rtol=1e-9)}
+    assert moved and moved <= METHODS[name].changes
+
+
+def values_by_point(model):
+    values = {}
+
+    def tap(name, value):
+        values[name] = value
+        return value
+
+    forward(model, _windows(model), tap=tap)
+    return values
+
+
+def test_methods_that_do_not_disturb_one_another_share_a_pass(monkeypatch):
+    model, passes = tiny_model("llama"), []
+
+    def counted(*args, task, **kwargs):
+        passes.append(task.removeprefix("statistics for "))
+        return collect(*args, task=task, **kwargs)
+
+    monkeypatch.setattr(run, "collect", counted)
+    recipe = (*TRANSFORMS, "ranges", "rtn")
+    shared = _run(model, recipe)
+    assert passes == ["center and ptf", "smoothquant", "ranges"]
+    monkeypatch.setattr(METHODS["center"], "changes", frozenset({"embed"}))
+    _assert_close(_run(model, recipe), shared)
+    assert passes[3:] == ["center", "ptf and smoothquant", "ranges"]
+
+
+def _assert_close(first, second):
+    """Equal but for the order in which floats were added."""
+    for name, tensor in first.model.tensors.items():
+        torch.testing.assert_close(tensor, second.model.tensors[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lives", [0, 1, 2, 3, 4, 6, 9])
+def test_a_run_killed_inside_a_shared_pass_resumes_to_equal_bytes(lives):
+    model, recipe = tiny_model("llama"), (*TRANSFORMS, "ranges", "rtn")
+    whole, memory = _run(model, recipe), Memory(lives)
+    with pytest.raises(KilledError):
+        _run(model, recipe, checkpoint=memory)
+    memory.lives = None
+    _assert_equal(_run(model, recipe, checkpoint=memory), whole)

@@ -17,7 +17,7 @@ from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
-_PASSES = {"gptq": 3.0, "rtn": 0.0}
+_PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0}  # ptf shares the pass of its neighbour
 _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products

@@ -1,12 +1,14 @@
-"""Apply a recipe's methods in order: one data pass per method, a checkpoint per unit, the same bytes after a resume.
+"""Apply a recipe's methods in order: a checkpoint per unit, the same bytes after a resume.
 
-A method with inputs "float" gets the statistics of the whole (transformed) float model in one pass. A method with
+A method with inputs "float" gets the statistics of the whole (transformed) float model in one pass, which it shares
+with its neighbours as far as none of them needs what another changes. A method with
 inputs "quantized" is led block by block: the residuals of all windows wait in front of a block, are observed in it,
 its units are solved, and the block with its new codes carries them on.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from mobilequant.arch import point
+from mobilequant.arch.architecture import Architecture
 from mobilequant.methods import unit as units
 from mobilequant.methods.state import absorb, cached_prefix, check_complete, with_codes
 from mobilequant.models.decoder import compute_prefix
@@ -47,12 +50,15 @@ def run_methods(
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
     """
     state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
-    for number, method in enumerate(methods):
-        step = _Step(f"{number}-{method.name}", method, seed, checkpoint or NoCheckpoint())
-        run = _run_streamed if method.inputs == "quantized" else _run_float
-        changed = run(step, state, windows, track)
-        stale = changed.model is not state.model
-        state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
+    kept = checkpoint or NoCheckpoint()
+    steps = [_Step(f"{number}-{method.name}", method, seed, kept) for number, method in enumerate(methods)]
+    for group in _sharing_a_pass(steps, state):
+        stats = _float_statistics(group, state, windows, track)
+        for step in group:
+            streamed = step.method.inputs == "quantized"
+            changed = _run_streamed(step, state, windows, track) if streamed else _run_float(step, state, stats, track)
+            stale = changed.model is not state.model
+            state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
     check_complete(state)
     return state
 
@@ -74,6 +80,11 @@ class _Step:
         """Results of the units that an earlier run has finished."""
         loaded = {name: self.checkpoint.load(self.name, name) for name in names}
         return {name: result for name, result in loaded.items() if result is not None}
+
+    def finished(self, arch: Architecture) -> bool:
+        """Whether an earlier run has finished all units."""
+        names = units.all_units(self.method.unit, arch)
+        return len(self.saved(names)) == len(names)
 
     def solve(
         self, names: Sequence[str], saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any]
@@ -97,15 +108,39 @@ class _Step:
         return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
 
 
-def _run_float(step: _Step, state: QuantizedModel, windows: Tensor, track: Track) -> QuantizedModel:
-    """All units from one pass of the float model; no pass when nothing is left to solve."""
+def _sharing_a_pass(steps: Sequence[_Step], state: QuantizedModel) -> list[list[_Step]]:
+    """The steps in order, in groups: in each, no method needs what one before it in the group changes."""
+    groups: list[list[_Step]] = []
+    changed: set[str] = set()
+    for step in steps:
+        needed = {point.role_of(need.point) for need in step.method.needs(state.model.arch, state.scheme)}
+        alone = step.method.inputs == "quantized" or not groups or groups[-1][0].method.inputs == "quantized"
+        if alone or changed & needed:
+            groups.append([])
+            changed = set()
+        groups[-1].append(step)
+        changed |= step.method.changes
+    return groups
+
+
+def _float_statistics(
+    group: Sequence[_Step], state: QuantizedModel, windows: Tensor, track: Track
+) -> Mapping[Need, Any]:
+    """What the float methods of a group need, in one pass; no pass when nothing is left to solve."""
+    arch = state.model.arch
+    unsolved = [step for step in group if step.method.inputs == "float" and not step.finished(arch)]
+    needs = [(step.method.name, step.method.needs(arch, state.scheme)) for step in unsolved]
+    wanted = dict.fromkeys(itertools.chain.from_iterable(points for _, points in needs))
+    if not wanted:
+        return {}
+    task = f"statistics for {' and '.join(name for name, points in needs if points)}"
+    return collect(state.model, windows, wanted, prefix=state.prefix, task=task, track=track)
+
+
+def _run_float(step: _Step, state: QuantizedModel, stats: Mapping[Need, Any], track: Track) -> QuantizedModel:
+    """All units, from statistics of the float model."""
     names = units.all_units(step.method.unit, state.model.arch)
     saved = step.saved(names)
-    needs = dict.fromkeys(step.method.needs(state.model.arch, state.scheme))
-    stats: dict[Need, Any] = {}
-    if needs and len(saved) < len(names):
-        task = f"statistics for {step.method.name}"
-        stats = collect(state.model, windows, needs, prefix=state.prefix, task=task, track=track)
     for name in track(names, step.method.name, len(names)):
         state = step.solve([name], saved, state, stats)
     return state

@@ -80,6 +80,9 @@ class Method(Protocol):
     # "float": statistics of the float model, all units in one pass. "quantized": block by block, each block
     # seeing the inputs that the already quantized blocks before it produce.
     inputs: ClassVar[Literal["float", "quantized"]]
+    # Roles of the points whose values the result changes in the float model. A method behind this one that needs none
+    # of them shares its data pass.
+    changes: ClassVar[frozenset[str]]
     Config: ClassVar[type[FrozenConfig]]
     config: Any
 

@@ -24,6 +24,7 @@ class Center:
     name: ClassVar[str] = "center"
     unit: ClassVar[UnitKind] = "block"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    changes: ClassVar[frozenset[str]] = frozenset({"v", "context"})
     Config: ClassVar[type[FrozenConfig]] = CenterConfig
 
     def __init__(self, config: CenterConfig) -> None:

@@ -35,6 +35,7 @@ class Gptq:
     name: ClassVar[str] = "gptq"
     unit: ClassVar[UnitKind] = "linear"
     inputs: ClassVar[Literal["float", "quantized"]] = "quantized"
+    changes: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[FrozenConfig]] = GptqConfig
 
     def __init__(self, config: GptqConfig) -> None:

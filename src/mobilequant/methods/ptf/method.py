@@ -26,6 +26,9 @@ class Ptf:
     name: ClassVar[str] = "ptf"
     unit: ClassVar[UnitKind] = "model"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    changes: ClassVar[frozenset[str]] = frozenset(
+        {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm"}
+    )
     Config: ClassVar[type[FrozenConfig]] = PtfConfig
 
     def __init__(self, config: PtfConfig) -> None:

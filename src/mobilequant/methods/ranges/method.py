@@ -44,6 +44,7 @@ class Ranges:
     name: ClassVar[str] = "ranges"
     unit: ClassVar[UnitKind] = "model"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    changes: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[FrozenConfig]] = RangesConfig
 
     def __init__(self, config: RangesConfig) -> None:

@@ -22,6 +22,7 @@ class Rtn:
     name: ClassVar[str] = "rtn"
     unit: ClassVar[UnitKind] = "linear"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    changes: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[FrozenConfig]] = WeightRange
 
     def __init__(self, config: WeightRange) -> None:

@@ -41,6 +41,10 @@ class SmoothQuant:
     name: ClassVar[str] = "smoothquant"
     unit: ClassVar[UnitKind] = "block"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    changes: ClassVar[frozenset[str]] = frozenset(
+        {"attn_norm", "mlp_norm", "final_norm", "q", "k", "q_norm", "k_norm", "q_rope", "k_rope", "v", "context"}
+        | {"up", "act", "product"}
+    )
     Config: ClassVar[type[FrozenConfig]] = SmoothQuantConfig
 
     def __init__(self, config: SmoothQuantConfig) -> None:
