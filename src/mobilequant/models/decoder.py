@@ -77,10 +77,15 @@ def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, pre
 
 def head(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
     """Final norm and lm_head: (B, T, C) → logits (B, T, V)."""
-    normed = _norm(model, point.FINAL_NORM, _unscaled(model, hidden), tap)
+    normed = final_norm(model, hidden, tap=tap)
     logits = tap(point.LOGITS, _linear(model, point.LM_HEAD, normed))
     cap = model.arch.final_softcap
     return tap(point.CAPPED_LOGITS, cap * torch.tanh(logits / cap)) if cap else logits
+
+
+def final_norm(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
+    """What lm_head reads: (B, T, C) → the same shape."""
+    return _norm(model, point.FINAL_NORM, _unscaled(model, hidden), tap)
 
 
 def _unscaled(model: Model, hidden: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import CheckpointError
-from mobilequant.models.decoder import Tap, block, embed, head, untouched
+from mobilequant.models.decoder import Tap, block, embed, final_norm, head, untouched
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
 from mobilequant.observe.collector import Collector
@@ -22,6 +22,7 @@ from mobilequant.observe.range import RangeCollector
 from mobilequant.pipeline.method import Need, StatisticKind
 from mobilequant.pipeline.progress import Track, silent
 
+_LOGITS = (point.LOGITS, point.CAPPED_LOGITS)
 _COLLECTORS: dict[StatisticKind, Callable[[], Collector]] = {
     "range": RangeCollector,
     "minmax": MinMaxCollector,
@@ -85,13 +86,14 @@ def collect(
     wanted = list(needs)
     observer = Observer(model, wanted)
     depth = max((_blocks_before(model.arch, need.point) for need in wanted), default=0)
+    behind_blocks = final_norm if all(need.point not in _LOGITS for need in wanted) else head
     for window in track(windows, task, len(windows)):
         hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
         for layer in range(min(depth, model.arch.num_layers)):
             hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
             _require_finite(hidden, layer)
         if depth > model.arch.num_layers:
-            head(model, hidden, tap=observer)
+            behind_blocks(model, hidden, tap=observer)
     if prefix:
         observer.see_prefix(model.arch, prefix)
     return observer.results()

@@ -24,6 +24,7 @@ _CELL_BITS = 5
 _LOWEST_EXPONENT, _OCTAVES = -32, 64
 _CELLS = _OCTAVES << _CELL_BITS  # per side
 _EXPONENT_BIAS = 127
+_PATTERNS = 1 << (1 + 8 + _CELL_BITS)
 # A value this far below the largest one is rounded to zero or exactly represented by every candidate alike.
 _NEGLIGIBLE = 2.0**-22
 # Coarse to fine: exponents of two by which an end of the range may shrink; the first round reaches 2^−12.
@@ -116,7 +117,7 @@ class RangeCollector:
 
     def __init__(self) -> None:
         self._low, self._high = math.inf, -math.inf
-        self._counts = torch.zeros(2 * _CELLS, dtype=torch.int64)
+        self._counts = torch.zeros(_PATTERNS, dtype=torch.int64)
         self._keep = (0.0, 0.0)
 
     def see(self, value: Tensor) -> None:
@@ -124,7 +125,7 @@ class RangeCollector:
         flat = value.detach().flatten().float()
         low, high = flat.aminmax()
         self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
-        self._counts += torch.bincount(_cell_index(flat), minlength=2 * _CELLS).cpu()
+        self._counts += torch.bincount(_patterns(flat), minlength=_PATTERNS).cpu()
 
     def see_constant(self, value: Tensor) -> None:
         """Constant entries are read with every token: no estimator may cut them."""
@@ -133,8 +134,8 @@ class RangeCollector:
 
     def result(self) -> RangeStatistic:
         """The distribution so far."""
-        counts = self._counts.view(2, _CELLS).clone()
-        return RangeStatistic(self._low, self._high, counts, self._keep)
+        counts = self._counts.new_zeros(2 * _CELLS).index_add_(0, _cell_of_pattern(), self._counts)
+        return RangeStatistic(self._low, self._high, counts.view(2, _CELLS), self._keep)
 
 
 def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tuple[float, ...]:
@@ -142,11 +143,18 @@ def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tup
     return grid if len(grid) == 1 else tuple(max(centre + delta, 0.0) for delta in around)
 
 
-def _cell_index(flat: Tensor) -> Tensor:
-    """Histogram index of float32 values: the side, then exponent and leading mantissa bits."""
-    bits = flat.contiguous().view(torch.int32)
-    cell = ((bits & 0x7FFFFFFF) >> (23 - _CELL_BITS)) - ((_EXPONENT_BIAS + _LOWEST_EXPONENT) << _CELL_BITS)
-    return cell.clamp_(0, _CELLS - 1).add_((bits < 0).int(), alpha=_CELLS)
+def _patterns(flat: Tensor) -> Tensor:
+    """The leading bits of float32 values: sign, exponent and _CELL_BITS of mantissa."""
+    return (flat.contiguous().view(torch.int32) >> (23 - _CELL_BITS)).bitwise_and_(_PATTERNS - 1)
+
+
+@lru_cache(maxsize=1)
+def _cell_of_pattern() -> Tensor:
+    """Index of the cell (side, magnitude) for every pattern."""
+    pattern = torch.arange(_PATTERNS)
+    negative, magnitude = pattern >> (8 + _CELL_BITS), pattern & (_PATTERNS // 2 - 1)
+    cell = magnitude - ((_EXPONENT_BIAS + _LOWEST_EXPONENT) << _CELL_BITS)
+    return cell.clamp_(0, _CELLS - 1) + negative * _CELLS
 
 
 @lru_cache(maxsize=1)

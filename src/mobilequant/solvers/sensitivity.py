@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,17 +49,35 @@ def rounding_costs(
     """Mean KL(float ‖ float with one point of a block rounded), nats per token over windows (N, T), for each point."""
     model, prefix = quantized.model, quantized.prefix
     passes = [_residuals(model, window, prefix) for window in windows]
-    references = [head(model, residuals[-1])[0].log_softmax(-1) for residuals in passes]
+    references = [_Reference.of(head(model, residuals[-1])[0]) for residuals in passes]
 
     def cost(name: str) -> float:
         layer, tap, total = point.layer_of(name), _rounding_alone(quantized, name), 0.0
-        for residuals, expected in zip(passes, references, strict=True):
+        for residuals, reference in zip(passes, references, strict=True):
             hidden = blocks(model, residuals[layer], first=layer, tap=tap, prefix=prefix)
-            found = head(model, hidden)[0].log_softmax(-1)
-            total += (expected.exp() * (expected - found)).sum(-1).mean().item()
+            total += reference.divergence(head(model, hidden)[0])
         return total / len(windows)
 
     return {name: cost(name) for name in track(points, "16-bit choice", len(points))}
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What does not change from one candidate to the next: probabilities (T, V) and Σ p·log p (T,)."""
+
+    probabilities: Tensor
+    negative_entropy: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> _Reference:
+        logarithms = logits.log_softmax(-1)
+        probabilities = logarithms.exp()
+        return cls(probabilities, (probabilities * logarithms).sum(-1))
+
+    def divergence(self, logits: Tensor) -> float:
+        """Mean KL to other logits z: Σ p·log p − Σ p·z + log Σ exp z."""
+        expected = torch.einsum("tv,tv->t", self.probabilities, logits)
+        return (self.negative_entropy - expected + logits.logsumexp(-1)).mean().item()
 
 
 def _residuals(model: Model, window: Tensor, prefix: KVPrefix | None) -> list[Tensor]:
