@@ -20,7 +20,7 @@ from mobilequant.jobs.quantize import quantize
 from mobilequant.pipeline.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent
-BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "rtn-w4a8", "smoothquant-w4a8")
+BENCH_RECIPES = ("rtn-w8a8", "smoothquant-w8a8", "gptq-w8a8", "rtn-w4a8", "smoothquant-w4a8")
 PRESETS = ("w8a8-fast", "w8a8-fast@1", "w8a8-fast@2", "w4a8-fast", "w4g64a8-fast")
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 
@@ -28,7 +28,7 @@ MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 def recipe_of(name: str) -> Recipe:
     """A recipe by its row: ``w8a8-fast``, or ``w8a8-fast@1`` with the calibration windows of seed 1."""
     stem, _, seed = name.partition("@")
-    recipe = load_recipe(HERE / "recipes" / f"{stem}.yaml" if stem in BASELINES else stem)
+    recipe = load_recipe(HERE / "recipes" / f"{stem}.yaml" if stem in BENCH_RECIPES else stem)
     return (
         recipe if not seed else recipe.model_copy(update={"data": recipe.data.model_copy(update={"seed": int(seed)})})
     )
@@ -68,7 +68,7 @@ def main() -> None:
     """Run all rows of the models that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--recipes", nargs="+", default=[*BASELINES, *PRESETS])
+    parser.add_argument("--recipes", nargs="+", default=[*BENCH_RECIPES, *PRESETS])
     parser.add_argument("--work", type=Path, required=True, help="packages and unfinished work (large)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--text", default="wiki_squad")

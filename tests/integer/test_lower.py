@@ -103,7 +103,8 @@ def test_graph_holds_integers_only_and_sixteen_bits_where_the_scheme_says(name, 
 def test_exponents_stand_where_the_residual_begins_and_where_it_is_read(name, tiny_graph):
     graph = tiny_graph(name)
     with_exponents = {op.output for op in graph.ops if "exponent" in op.constants}
-    named = {op.output for op in graph.ops if point.role_of(op.output) in ("attn_norm", "mlp_norm")}
+    readers = ("attn_norm", "mlp_norm", "q_norm", "k_norm")
+    named = {op.output for op in graph.ops if point.role_of(op.output) in readers}
     assert with_exponents == {point.EMBED, point.FINAL_NORM} | named
     assert graph.constants["residual.exponent"].array.max() > 0
     assert not any(op.kind == "norm" and "exponent" in op.constants for op in tiny_graph(name, ptf=False).ops)

@@ -19,8 +19,8 @@ from mobilequant.arch.architecture import Architecture
 
 EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
 LM_HEAD, POSITIONS = "lm_head", "positions"
-# Tensors that transforms add (see ``Model``).
-RESIDUAL_SCALE, COLUMN_SCALE = "residual.scale", "embed.column_scale"
+# Tensors that transforms add (see ``Model``): these two, and "<head norm>.input_scale".
+RESIDUAL_SCALE, COLUMN_SCALE, INPUT_SCALE = "residual.scale", "embed.column_scale", "input_scale"
 
 
 def at(layer: int, role: str) -> str:

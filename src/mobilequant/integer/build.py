@@ -49,10 +49,10 @@ class GraphBuilder:
         ``column_scale`` (C,) divides the former, ``residual_scale`` (C,) the sum; both are powers of two.
         """
         target = self._tensor(output, table.codes.shape[1])
-        exponent = self._exponent("residual.exponent", residual_scale)
+        exponent = self.residual_exponent(residual_scale)
         rows = exponent
         if column_scale is not None:
-            rows = self._exponent("embed.exponent", column_scale * (1 if residual_scale is None else residual_scale))
+            rows = self.exponent("embed", column_scale * (1 if residual_scale is None else residual_scale))
         constants = self._rows("embed", "", table, factor / target.scale, rows)
         if positions is not None:
             constants |= self._rows("positions", "position_", positions, 1 / target.scale, exponent)
@@ -74,11 +74,11 @@ class GraphBuilder:
         *,
         eps: float,
         subtract_mean: bool,
-        residual_scale: torch.Tensor | None = None,
+        exponent: str = "",
     ) -> None:
         """RMSNorm or LayerNorm over groups of ``len(gain)`` channels (a head, or the whole row).
 
-        ``residual_scale`` (C,), powers of two: what the channels of the source are to be multiplied by before.
+        ``exponent``: the constant by which the channels of the source are shifted up before, see ``exponent()``.
         """
         group = gain.numel()
         if group > MAX_CHANNELS:
@@ -89,8 +89,8 @@ class GraphBuilder:
         step = _gain_step(gain, bias)
         epsilon = round(eps * group**2 / spec.scale**2)
         constants = {"gain": self._constant(f"{output}.gain", "int16", _rounded(gain, step, np.int16))}
-        if residual_scale is not None:
-            constants["exponent"] = self._exponent("residual.exponent", residual_scale)
+        if exponent:
+            constants["exponent"] = exponent
         # After the shift by GAIN_SHIFT one unit of the sum stands for this many real units.
         unit = step * 2.0 ** (GAIN_SHIFT - STANDARDIZED_BITS)
         if bias is not None:
@@ -209,14 +209,18 @@ class GraphBuilder:
             self._rotations[rope] = names
         return self._rotations[rope]
 
-    def _exponent(self, name: str, scale: torch.Tensor | None) -> str:
+    def residual_exponent(self, scale: torch.Tensor | None) -> str:
+        """The exponents of the residual stream, which all who need them share."""
+        return self.exponent("residual", scale)
+
+    def exponent(self, name: str, scale: torch.Tensor | None) -> str:
         """The name of a constant with the exponents of a scale (C,); "" where there is no scale."""
         if scale is None:
             return ""
         exponent = scale.double().log2().numpy()
         if not np.array_equal(exponent, np.rint(exponent).clip(0, MAX_SHIFT)):
             raise LoweringError(f"{name}: the scale is not a power of two", _REPORT)
-        return self._constant(name, "uint8", exponent.astype(np.uint8))
+        return self._constant(f"{name}.exponent", "uint8", exponent.astype(np.uint8))
 
     def _multipliers(self, name: str, reals: Sequence[float] | np.ndarray, room: int = 0) -> tuple[str, str]:
         """Factors whose shifts, plus ``room``, are still shifts."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.errors import LoweringError, PackageError
@@ -113,13 +112,13 @@ class _Walk:
         return KVLayer(arch.num_kv_heads, arch.head_dim, keys, values)
 
     def _norm_of_residual(self, source: str, name: str) -> str:
-        return self._norm(source, name, self.model.residual_scale)
+        return self._norm(source, name, self.build.residual_exponent(self.model.residual_scale))
 
-    def _norm(self, source: str, name: str, residual_scale: Tensor | None = None) -> str:
+    def _norm(self, source: str, name: str, exponent: str = "") -> str:
         gain, bias = self.model.tensors[f"{name}.weight"], self.model.bias(name)
         subtract_mean = self.arch.norm == "layer"
         self.build.norm(
-            source, name, gain, bias, eps=self.arch.norm_eps, subtract_mean=subtract_mean, residual_scale=residual_scale
+            source, name, gain, bias, eps=self.arch.norm_eps, subtract_mean=subtract_mean, exponent=exponent
         )
         return name
 
@@ -157,7 +156,8 @@ class _Walk:
         if self.arch.qk_norm:
             normed = point.at(layer, f"{role}_norm")
             gain = self.model.tensors[f"{normed}.weight"]
-            self.build.norm(name, normed, gain, None, eps=self.arch.norm_eps, subtract_mean=False)
+            exponent = self.build.exponent(normed, self.model.tensors.get(f"{normed}.{point.INPUT_SCALE}"))
+            self.build.norm(name, normed, gain, None, eps=self.arch.norm_eps, subtract_mean=False, exponent=exponent)
             name = normed
         rope = self.arch.layers[layer].rope
         if rope is None:

@@ -101,10 +101,10 @@ def _rebuild(
 def _check_shapes(real: Mapping[str, Tensor], source: Model) -> None:
     """Gains keep their shape; of what transforms add, a bias has one entry a row, and a scale one a channel."""
     for name, tensor in real.items():
-        module = name.removesuffix(".weight").removesuffix(".bias")
+        module, _, kind = name.rpartition(".")
         per_channel = name in (point.RESIDUAL_SCALE, point.COLUMN_SCALE)
         entries = source.arch.hidden_size if per_channel else source.weight(module).shape[0]
-        if tuple(tensor.shape) != (entries,):
+        if tuple(tensor.shape) != (entries,) or not (per_channel or kind in ("weight", "bias", point.INPUT_SCALE)):
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)} instead of {(entries,)}")
 
 

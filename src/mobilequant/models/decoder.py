@@ -137,7 +137,8 @@ def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, ta
     """Head norm, then RoPE, where the family has them; (B, heads, T, D) → the same shape."""
     if model.arch.qk_norm:
         name = point.at(layer, f"{role}_norm")
-        heads = tap(name, rms_norm(heads, model.tensors[f"{name}.weight"], model.arch.norm_eps))
+        scale = model.tensors.get(f"{name}.{point.INPUT_SCALE}", 1.0)
+        heads = tap(name, rms_norm(heads * scale, model.tensors[f"{name}.weight"], model.arch.norm_eps))
     rope = model.arch.layers[layer].rope
     if rope:
         positions = torch.arange(start, start + heads.shape[2], device=heads.device)

@@ -40,7 +40,8 @@ class Model:
     ``positions.weight`` where positions are learned; ``final_norm.{weight,bias}``; ``lm_head.{weight,bias}``
     (for a tied head ``lm_head.weight`` is the same tensor object as ``embed.weight``). Transforms may add
     ``residual.scale`` (C): the residual stream carries its channels divided by it, and the norms that read it multiply;
-    ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided.
+    ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided;
+    ``layers.{i}.{q_norm,k_norm}.input_scale`` (D): q or k has each head divided by it, and the head norm multiplies.
     """
 
     arch: Architecture

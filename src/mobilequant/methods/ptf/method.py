@@ -1,4 +1,4 @@
-"""Power-of-Two Factor (FQ-ViT, arXiv 2111.13824) on the residual stream: a step of its own for a massive channel."""
+"""Power-of-Two Factor (FQ-ViT, arXiv 2111.13824) on what norms read: a step of its own for a massive channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.numerics.exponent import largest_exponent
 from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.transforms.head_norm import scale_head_norm_input
 from mobilequant.transforms.residual import scale_residual
+
+HEADS: tuple[Literal["q"], Literal["k"]] = ("q", "k")
 
 
 class PtfConfig(FrozenConfig):
@@ -21,13 +24,14 @@ class PtfConfig(FrozenConfig):
 
 
 class Ptf:
-    """One pass of per-channel magnitudes, then one exponent per channel of the residual stream, for all layers."""
+    """One pass of per-channel magnitudes, then exponents: for the residual stream, one per channel for all layers; in
+    front of head norms, one per dimension for all heads of a layer."""
 
     name: ClassVar[str] = "ptf"
     unit: ClassVar[UnitKind] = "model"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
     changes: ClassVar[frozenset[str]] = frozenset(
-        {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm"}
+        {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm", "q", "k"}
     )
     Config: ClassVar[type[FrozenConfig]] = PtfConfig
 
@@ -35,16 +39,23 @@ class Ptf:
         self.config = config
 
     def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
-        """Per-channel magnitudes of the residual stream, everywhere."""
-        return [Need("absmax", name) for name in point.residual_points(arch)]
+        """Per-channel magnitudes of the residual stream, everywhere, and of what head norms read."""
+        heads = [point.at(layer, role) for layer in range(arch.num_layers) for role in HEADS] if arch.qk_norm else []
+        return [Need("absmax", name) for name in (*point.residual_points(arch), *heads)]
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The scaled writers of the residual, and the scale that its readers undo."""
-        magnitudes = torch.stack([stats[need] for need in self.needs(unit.arch, scheme)]).amax(dim=0)
-        exponents = channel_exponents(magnitudes, largest_exponent(unit.arch.hidden_size))
-        shifted, largest = int(exponents.count_nonzero()), exponents.max().item()
-        tensors = scale_residual(unit.tensors, unit.arch, torch.exp2(exponents)) if shifted else {}
-        return Result(tensors=tensors, measures={"shifted_channels": shifted, "largest_exponent": largest})
+        """The scaled writers, and the scales that the norms undo."""
+        arch = unit.arch
+        residual = torch.stack([stats[Need("absmax", name)] for name in point.residual_points(arch)]).amax(dim=0)
+        exponents = channel_exponents(residual, largest_exponent(arch.hidden_size))
+        changed = scale_residual(unit.tensors, arch, torch.exp2(exponents)) if exponents.any() else {}
+        for layer in range(arch.num_layers) if arch.qk_norm else ():
+            for role in HEADS:
+                heads = stats[Need("absmax", point.at(layer, role))].view(-1, arch.head_dim).amax(dim=0)
+                scale = torch.exp2(channel_exponents(heads, largest_exponent(arch.head_dim)))
+                changed |= scale_head_norm_input(unit.tensors, arch, layer, role, scale)
+        shifted, largest = exponents.count_nonzero().item(), exponents.max().item()
+        return Result(tensors=changed, measures={"shifted_channels": shifted, "largest_exponent": largest})
 
 
 def channel_exponents(magnitudes: Tensor, largest: int) -> Tensor:
