@@ -53,10 +53,14 @@ def run_methods(
     kept = checkpoint or NoCheckpoint()
     steps = [_Step(f"{number}-{method.name}", method, seed, kept) for number, method in enumerate(methods)]
     for group in _sharing_a_pass(steps, state):
-        stats = _float_statistics(group, state, windows, track)
+        finished = {step.name: step.saved(model.arch) for step in group}
+        stats = _float_statistics(group, finished, state, windows, track)
         for step in group:
-            streamed = step.method.inputs == "quantized"
-            changed = _run_streamed(step, state, windows, track) if streamed else _run_float(step, state, stats, track)
+            saved = finished[step.name]
+            if step.method.inputs == "quantized":
+                changed = _run_streamed(step, saved, state, windows, track)
+            else:
+                changed = _run_float(step, saved, state, stats, track)
             stale = changed.model is not state.model
             state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
     check_complete(state)
@@ -76,15 +80,10 @@ class _Step:
     seed: int
     checkpoint: Checkpoint
 
-    def saved(self, names: Sequence[str]) -> dict[str, Result]:
+    def saved(self, arch: Architecture) -> dict[str, Result]:
         """Results of the units that an earlier run has finished."""
-        loaded = {name: self.checkpoint.load(self.name, name) for name in names}
+        loaded = {name: self.checkpoint.load(self.name, name) for name in units.all_units(self.method.unit, arch)}
         return {name: result for name, result in loaded.items() if result is not None}
-
-    def finished(self, arch: Architecture) -> bool:
-        """Whether an earlier run has finished all units."""
-        names = units.all_units(self.method.unit, arch)
-        return len(self.saved(names)) == len(names)
 
     def solve(
         self, names: Sequence[str], saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any]
@@ -124,12 +123,20 @@ def _sharing_a_pass(steps: Sequence[_Step], state: QuantizedModel) -> list[list[
 
 
 def _float_statistics(
-    group: Sequence[_Step], state: QuantizedModel, windows: Tensor, track: Track
+    group: Sequence[_Step],
+    finished: Mapping[str, Mapping[str, Result]],
+    state: QuantizedModel,
+    windows: Tensor,
+    track: Track,
 ) -> Mapping[Need, Any]:
     """What the float methods of a group need, in one pass; no pass when nothing is left to solve."""
     arch = state.model.arch
-    unsolved = [step for step in group if step.method.inputs == "float" and not step.finished(arch)]
-    needs = [(step.method.name, step.method.needs(arch, state.scheme)) for step in unsolved]
+    methods = [
+        step.method
+        for step in group
+        if step.method.inputs == "float" and len(finished[step.name]) < len(units.all_units(step.method.unit, arch))
+    ]
+    needs = [(method.name, method.needs(arch, state.scheme)) for method in methods]
     wanted = dict.fromkeys(itertools.chain.from_iterable(points for _, points in needs))
     if not wanted:
         return {}
@@ -137,19 +144,21 @@ def _float_statistics(
     return collect(state.model, windows, wanted, prefix=state.prefix, task=task, track=track)
 
 
-def _run_float(step: _Step, state: QuantizedModel, stats: Mapping[Need, Any], track: Track) -> QuantizedModel:
+def _run_float(
+    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any], track: Track
+) -> QuantizedModel:
     """All units, from statistics of the float model."""
     names = units.all_units(step.method.unit, state.model.arch)
-    saved = step.saved(names)
     for name in track(names, step.method.name, len(names)):
         state = step.solve([name], saved, state, stats)
     return state
 
 
-def _run_streamed(step: _Step, state: QuantizedModel, windows: Tensor, track: Track) -> QuantizedModel:
+def _run_streamed(
+    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, windows: Tensor, track: Track
+) -> QuantizedModel:
     """Units of each block from a pass through that block alone, its inputs made by the quantized blocks before it."""
     arch, kind = state.model.arch, step.method.unit
-    saved = step.saved(units.all_units(kind, arch))
     if len(saved) == len(units.all_units(kind, arch)):
         return step.solve(list(saved), saved, state, {})
     needs = list(dict.fromkeys(step.method.needs(arch, state.scheme)))

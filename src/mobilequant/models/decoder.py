@@ -61,14 +61,14 @@ def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0)
 def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
     """One decoder block: residual (B, T, C) → residual (B, T, C)."""
     arch = model.arch
-    normed = _norm(model, point.at(layer, "attn_norm"), _unscaled(model, hidden), tap)
+    normed = _norm(model, point.at(layer, "attn_norm"), _unscaled(hidden, model.residual_scale), tap)
     branch = _attention(model, layer, normed, tap, prefix)
     if arch.post_norms:
         branch = _norm(model, point.at(layer, "attn_post_norm"), branch, tap)
     after_attention = tap(point.at(layer, "attn_residual"), hidden + branch)
     if not arch.shared_block_norm:
         source = hidden if arch.parallel_residual else after_attention
-        normed = _norm(model, point.at(layer, "mlp_norm"), _unscaled(model, source), tap)
+        normed = _norm(model, point.at(layer, "mlp_norm"), _unscaled(source, model.residual_scale), tap)
     branch = _mlp(model, layer, normed, tap)
     if arch.post_norms:
         branch = _norm(model, point.at(layer, "mlp_post_norm"), branch, tap)
@@ -85,13 +85,12 @@ def head(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
 
 def final_norm(model: Model, hidden: Tensor, *, tap: Tap = untouched) -> Tensor:
     """What lm_head reads: (B, T, C) → the same shape."""
-    return _norm(model, point.FINAL_NORM, _unscaled(model, hidden), tap)
+    return _norm(model, point.FINAL_NORM, _unscaled(hidden, model.residual_scale), tap)
 
 
-def _unscaled(model: Model, hidden: Tensor) -> Tensor:
-    """The residual as the family defines it."""
-    scale = model.residual_scale
-    return hidden if scale is None else hidden * scale
+def _unscaled(value: Tensor, scale: Tensor | None) -> Tensor:
+    """What a norm reads, as the family defines it."""
+    return value if scale is None else value * scale
 
 
 def _linear(model: Model, name: str, value: Tensor) -> Tensor:
@@ -137,8 +136,8 @@ def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, ta
     """Head norm, then RoPE, where the family has them; (B, heads, T, D) → the same shape."""
     if model.arch.qk_norm:
         name = point.at(layer, f"{role}_norm")
-        scale = model.tensors.get(f"{name}.{point.INPUT_SCALE}", 1.0)
-        heads = tap(name, rms_norm(heads * scale, model.tensors[f"{name}.weight"], model.arch.norm_eps))
+        heads = _unscaled(heads, model.tensors.get(f"{name}.{point.INPUT_SCALE}"))
+        heads = tap(name, rms_norm(heads, model.tensors[f"{name}.weight"], model.arch.norm_eps))
     rope = model.arch.layers[layer].rope
     if rope:
         positions = torch.arange(start, start + heads.shape[2], device=heads.device)

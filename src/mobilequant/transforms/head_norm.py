@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
-from mobilequant.transforms.scale import scale_outputs
+from mobilequant.transforms.scale import check_scale, remembered, scale_outputs
 
 
 def scale_head_norm_input(
@@ -21,13 +21,14 @@ def scale_head_norm_input(
     """The changed tensors when q or k of a layer is divided by ``scale`` (D,), on top of what divides it already.
 
     Raises:
-        ValueError: the model has no head norms, or the scale another number of dimensions.
+        ValueError: the model has no head norms; or the scale has another number of dimensions, or is not positive and
+            finite.
     """
-    if not arch.qk_norm or tuple(scale.shape) != (arch.head_dim,):
-        raise ValueError(f"layer {layer} cannot take a scale of shape {tuple(scale.shape)} in front of its {role}_norm")
-    module, stored = point.at(layer, role), f"{point.at(layer, role)}_norm.{point.INPUT_SCALE}"
-    heads = len(tensors[f"{module}.weight"]) // arch.head_dim
-    total = scale.to(tensors[f"{module}.weight"])
-    so_far = tensors.get(stored)
+    module, norm = point.at(layer, role), point.at(layer, f"{role}_norm")
+    if not arch.qk_norm:
+        raise ValueError(f"this model has no {norm}")
+    check_scale(norm, scale, arch.head_dim)
+    weight = tensors[f"{module}.weight"]
+    heads = len(weight) // arch.head_dim
     changed = scale_outputs(tensors, module, (1 / scale.double()).repeat(heads))
-    return changed | {stored: total if so_far is None else so_far * total}
+    return changed | remembered(tensors, f"{norm}.{point.INPUT_SCALE}", scale.to(weight))

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
-from mobilequant.transforms.scale import scale_outputs
+from mobilequant.transforms.scale import check_scale, remembered, scale_outputs
 
 
 def scale_residual(tensors: Mapping[str, Tensor], arch: Architecture, scale: Tensor) -> dict[str, Tensor]:
@@ -24,14 +23,8 @@ def scale_residual(tensors: Mapping[str, Tensor], arch: Architecture, scale: Ten
     Raises:
         ValueError: the scale has another number of channels, or is not positive and finite.
     """
-    if tuple(scale.shape) != (arch.hidden_size,):
-        raise ValueError(f"the residual takes a scale of shape ({arch.hidden_size},), not {tuple(scale.shape)}")
-    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
-        raise ValueError("every scale of the residual must be positive and finite")
+    check_scale("the residual", scale, arch.hidden_size)
     changed: dict[str, Tensor] = {}
     for module in point.residual_writers(arch):
         changed |= scale_outputs(tensors, module, 1 / scale.double())
-    total = scale.to(tensors["embed.weight"])
-    so_far = tensors.get(point.RESIDUAL_SCALE)
-    changed[point.RESIDUAL_SCALE] = total if so_far is None else so_far * total
-    return changed
+    return changed | remembered(tensors, point.RESIDUAL_SCALE, scale.to(tensors["embed.weight"]))

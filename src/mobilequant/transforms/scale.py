@@ -17,10 +17,7 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
 
     scale: (pair.num_channels,), positive and finite. Raises ValueError for any other scale.
     """
-    if tuple(scale.shape) != (pair.num_channels,):
-        raise ValueError(f"{pair.name} takes a scale of shape ({pair.num_channels},), not {tuple(scale.shape)}")
-    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
-        raise ValueError(f"{pair.name}: every scale must be positive and finite")
+    check_scale(pair.name, scale, pair.num_channels)
     exact = scale.double()  # so that 1/s and s cancel as well as the tensors' own dtype allows
     reciprocal = expand(1 / exact, producer_index(arch, pair))
     factor = expand(exact, consumer_index(arch, pair))
@@ -34,6 +31,20 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
             weight = tensors[f"{module}.weight"]
             changed[f"{module}.weight"] = weight * factor.to(weight)
     return changed | _tied_embedding(tensors, changed, factor) if pair.tied else changed
+
+
+def check_scale(where: str, scale: Tensor, channels: int) -> None:
+    """Raise ValueError unless ``scale`` is (channels,), positive and finite."""
+    if tuple(scale.shape) != (channels,):
+        raise ValueError(f"{where} takes a scale of shape ({channels},), not {tuple(scale.shape)}")
+    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        raise ValueError(f"{where}: every scale must be positive and finite")
+
+
+def remembered(tensors: Mapping[str, Tensor], name: str, factor: Tensor) -> dict[str, Tensor]:
+    """The tensor ``name``, by which readers undo a scale, times one more factor."""
+    so_far = tensors.get(name)
+    return {name: factor if so_far is None else so_far * factor}
 
 
 def expand(scale: Tensor, index: list[int]) -> Tensor:
@@ -51,8 +62,7 @@ def reduce_max(channels: Tensor, index: list[int], num_channels: int) -> Tensor:
 def _tied_embedding(tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor], factor: Tensor) -> dict[str, Tensor]:
     """The embedding stays one object with lm_head, and remembers what its columns were multiplied by."""
     head = changed[f"{point.LM_HEAD}.weight"]
-    so_far = tensors.get(point.COLUMN_SCALE, torch.ones_like(head[0]))
-    return {f"{point.EMBED}.weight": head, point.COLUMN_SCALE: so_far * factor.to(head)}
+    return {f"{point.EMBED}.weight": head} | remembered(tensors, point.COLUMN_SCALE, factor.to(head))
 
 
 def scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:
