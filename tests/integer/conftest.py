@@ -15,7 +15,7 @@ from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.scheme import parse_scheme
-from mobilequant.solvers.sensitivity import down_inputs, widen_to_sixteen_bit
+from mobilequant.solvers.sensitivity import down_inputs, sixteen_bit_ranges, widened
 
 # What no family of models.tiny shows: config entries and architecture entries that differ from the family's.
 VARIANTS = {
@@ -41,7 +41,7 @@ def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), ptf=True, wide
     methods = [make(method, options) for method, options in RECIPE.items() if ptf or method != "ptf"]
     found = run_methods(model, parse_scheme(scheme).with_sixteen_bit(probs), methods, windows(), prefix=prefix)
     if wide_down:
-        found = widen_to_sixteen_bit(found, windows(), frozenset(down_inputs(found)))
+        found = widened(found, sixteen_bit_ranges(found, windows(), frozenset(down_inputs(found))))
     return provable(found)
 
 

@@ -17,6 +17,7 @@ from mobilequant.numerics.qtype import INT8
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Result
+from mobilequant.pipeline.result_file import to_bytes
 from mobilequant.pipeline.scheme import Scheme
 
 RECIPE = ("smoothquant", "ranges", "gptq")
@@ -224,6 +225,22 @@ def test_a_method_says_which_points_it_changes(name, family):
     before, after = values_by_point(model), values_by_point(changed)
     moved = {point.role_of(each) for each in before if not torch.allclose(before[each], after[each], rtol=1e-9)}
     assert moved and moved <= METHODS[name].changes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_only_rounding_looks_at_the_format_of_weights(name):
+    recipe = ("ranges", name) if METHODS[name].rounds else tuple(dict.fromkeys((name, "ranges", "rtn")))
+    per_scheme = []
+    for scheme in (Scheme(8), Scheme(4), Scheme(4, group_size=8)):
+        memory = Memory()
+        _run(tiny_model("llama"), recipe, scheme, checkpoint=memory)
+        per_scheme.append([result for (step, _), result in memory.results.items() if step.endswith(f"-{name}")])
+    for results in zip(*per_scheme, strict=True):
+        if METHODS[name].rounds:
+            assert all(result.weights and not (result.tensors or result.activations) for result in results)
+        else:
+            assert not any(result.weights for result in results)
+            assert len({to_bytes(result) for result in results}) == 1
 
 
 def values_by_point(model):

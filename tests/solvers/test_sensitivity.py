@@ -8,7 +8,7 @@ from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
 from mobilequant.numerics.qtype import INT16, UINT8
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.solvers.sensitivity import choose_sixteen_bit, down_inputs, rounding_costs, widen_to_sixteen_bit
+from mobilequant.solvers.sensitivity import choose_sixteen_bit, down_inputs, rounding_costs, sixteen_bit_ranges, widened
 
 HARD = 2
 
@@ -43,7 +43,7 @@ def test_choice_respects_the_budget():
 def test_widened_points_cover_their_extremes_and_are_not_chosen_again():
     quantized, windows = _quantized()
     hard = point.at(HARD, "product")
-    wide = widen_to_sixteen_bit(quantized, windows, frozenset({hard}))
+    wide = widened(quantized, sixteen_bit_ranges(quantized, windows, frozenset({hard})))
     assert wide.activations[hard].qtype == INT16 and wide.activations[hard].zero_point == 0
     assert wide.scheme.activation_qtype(hard) == INT16
     assert quantized.activations[hard].qtype == UINT8  # the original is untouched

@@ -10,8 +10,9 @@ from torch import Tensor
 from mobilequant.evaluate.score import score
 from mobilequant.jobs.executor import fake_quant_executor, float_executor
 from mobilequant.methods.registry import make
-from mobilequant.methods.run import run_methods
+from mobilequant.methods.run import run_methods, step_name
 from mobilequant.models.model import Model
+from mobilequant.pipeline.checkpoint import InMemory
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.scheme import Scheme
 
@@ -31,8 +32,10 @@ def score_rounding(
     calibration, scoring: windows (N, T) of tokens, BOS included where the model's tokenizer puts it.
     """
     recipe = [make("ranges", {"estimator": "minmax"}), make("rtn", {})]
+    shared = InMemory(frozenset({step_name(0, recipe[0])}))  # ranges are the same for all formats of weights
     executors = {"float": float_executor(model, None, bos)}
     for scheme in schemes:
-        quantized = run_methods(model, scheme, recipe, calibration[:CALIBRATION_WINDOWS], track=track)
+        windows = calibration[:CALIBRATION_WINDOWS]
+        quantized = run_methods(model, scheme, recipe, windows, checkpoint=shared, track=track)
         executors[scheme.name] = fake_quant_executor(quantized, bos)
     return score(executors, scoring, bos=bos, track=track)

@@ -34,7 +34,7 @@ from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
 from mobilequant.jobs.plan import evaluate_time_s, measured_flops_per_s, plan_quantize
-from mobilequant.jobs.quantize import Outcome, prepare
+from mobilequant.jobs.quantize import Job, Outcome, prepare
 from mobilequant.jobs.report import (
     baseline_lines,
     model_info,
@@ -102,10 +102,11 @@ class Demo:
             shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / _MARKER, json.dumps({"model": self.name, "presets": PRESETS}).encode())
-        findings, outcome = Findings(), None
+        findings, job = Findings(), None
         for preset in PRESETS:
             with findings.timed(f"quantize {preset}"):
-                outcome = self._quantize(preset, outcome, track)
+                earlier, job = job, self._prepare(preset, track)
+                outcome = job.run(resume=True, force=True, after=earlier, track=track)
             with findings.timed(f"look into {preset}"):
                 self._look(preset, outcome, findings)
             with findings.timed(f"evaluate {preset}"):
@@ -113,8 +114,8 @@ class Demo:
             with findings.timed(f"generate with {preset}"):
                 findings.samples.append(self._sample(preset))
         with findings.timed("score rounding to nearest"):
-            assert outcome is not None, "there is at least one preset"
-            findings.baseline = self._baseline(outcome.windows, track)
+            assert job is not None, "there is at least one preset"
+            findings.baseline = self._baseline(job.windows, track)
         write_report(self.report, self._result(findings))
         shutil.rmtree(self.out / "work")
         return findings
@@ -124,23 +125,16 @@ class Demo:
         """Where the report lies."""
         return self.out / "report.html"
 
-    def _quantize(self, preset: str, earlier: Outcome | None, track: Track) -> Outcome:
-        """One package; the constant prefix does not depend on the scheme, so it is searched only once."""
-        work, recipe = self.out / "work" / preset, load_recipe(preset)
-        if earlier is not None:
-            found = earlier.quantized.prefix
-            chosen = recipe.prefix.model_copy(update={"tokens": found.tokens if found else ()})
-            recipe = recipe.model_copy(update={"prefix": chosen})
-        job = prepare(
+    def _prepare(self, preset: str, track: Track) -> Job:
+        return prepare(
             self.name,
-            recipe,
+            load_recipe(preset),
             out=self.out / preset,
-            work_dir=work,
+            work_dir=self.out / "work" / preset,
             force=True,
             device=self.device,
             track=track,
         )
-        return job.run(resume=True, force=True, track=track)
 
     def _look(self, preset: str, outcome: Outcome, findings: Findings) -> None:
         quantized = outcome.quantized

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
+from mobilequant.jobs.shared_work import SIXTEEN_BIT, shared_steps
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
+from mobilequant.methods.unit import MODEL
 from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.sources.builtin import builtins
@@ -37,18 +40,20 @@ from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline import resource
+from mobilequant.pipeline.checkpoint import Borrowing, Checkpoint
 from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.lock import locked
-from mobilequant.pipeline.method import Method
+from mobilequant.pipeline.method import Method, Result
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.recipe import Recipe, choose_recipe, recipe_hash
 from mobilequant.pipeline.resource import Plan
 from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
-from mobilequant.solvers.sensitivity import choose_sixteen_bit, widen_to_sixteen_bit
+from mobilequant.solvers.sensitivity import choose_sixteen_bit, sixteen_bit_ranges, widened
 
 logger = logging.getLogger(__name__)
 
+_PREFIX = "prefix"
 _CHOICE_WINDOWS = 2  # windows on which the candidates for 16 bits are compared
 
 
@@ -115,18 +120,28 @@ class Job:
     work_dir: Path
     keeps_work: bool
 
-    def run(self, *, resume: bool = False, force: bool = False, track: Track = silent) -> Outcome:
+    @cached_property
+    def model_sha256(self) -> str:
+        """Which model this is."""
+        return model_sha256(self.model)
+
+    def run(
+        self, *, resume: bool = False, force: bool = False, after: Job | None = None, track: Track = silent
+    ) -> Outcome:
         """Do the work.
+
+        Args:
+            after: a finished job whose work folder is still there; steps that both begin with are taken from it.
 
         Raises:
             UsageError: the work folder holds another or an unfinished run, or one that is at work.
             ResourceError: something cannot be written.
             LoweringError: the result cannot become an integer graph.
         """
-        run = Run(self.name, model_sha256(self.model), self.text.sha256, self.recipe)
+        run = Run(self.name, self.model_sha256, self.text.sha256, self.recipe)
         with locked(self.work_dir):
             workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
-            quantized = self._quantized(workspace, track)
+            quantized = self._quantized(workspace, after, track)
             graph = lower(quantized)
             with new_folder(self.out, force=force, marker=MANIFEST) as folder:
                 write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
@@ -134,7 +149,12 @@ class Job:
                 workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows.cpu())
 
-    def _quantized(self, workspace: Workspace, track: Track) -> QuantizedModel:
+    def _quantized(self, workspace: Workspace, after: Job | None, track: Track) -> QuantizedModel:
+        checkpoint: Checkpoint = workspace
+        if after is not None and (steps := shared_steps(after, self)):
+            lender = Workspace(after.work_dir)
+            checkpoint = Borrowing(workspace, lender, steps)
+            workspace.keep_note(_PREFIX, lender.note(_PREFIX))
         prefix = self._prefix(workspace, track)
         windows = after_prefix(self.windows, prefix, self.model.arch.leading_token)
         quantized = run_methods(
@@ -144,10 +164,10 @@ class Job:
             windows,
             prefix=prefix,
             seed=self.recipe.seed,
-            checkpoint=workspace,
+            checkpoint=checkpoint,
             track=track,
         )
-        quantized = self._widened(quantized, windows, workspace, track)
+        quantized = self._widened(quantized, windows, checkpoint, track)
         return provable(quantized.to("cpu"))  # from here on numpy computes
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
@@ -155,24 +175,23 @@ class Job:
         choice = self.recipe.prefix
         if choice.tokens != "auto":
             return choice.tokens
-        found = workspace.note("prefix")
+        found = workspace.note(_PREFIX)
         if found is None:
             found = find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track)
-            workspace.keep_note("prefix", list(found))
+            workspace.keep_note(_PREFIX, list(found))
         return tuple(found)
 
     def _widened(
-        self, quantized: QuantizedModel, windows: Tensor, workspace: Workspace, track: Track
+        self, quantized: QuantizedModel, windows: Tensor, checkpoint: Checkpoint, track: Track
     ) -> QuantizedModel:
         """Give 16 bits to the few inputs of down that need them most."""
-        fraction = self.recipe.sixteen_bit.fraction_of_down
-        points = workspace.note("sixteen_bit")
-        if points is None:
-            points = sorted(choose_sixteen_bit(quantized, windows[:_CHOICE_WINDOWS], fraction=fraction, track=track))
-            workspace.keep_note("sixteen_bit", points)
-        if not points:
-            return quantized
-        return widen_to_sixteen_bit(quantized, windows, frozenset(points), track=track)
+        found = checkpoint.load(SIXTEEN_BIT, MODEL)
+        if found is None:
+            fraction = self.recipe.sixteen_bit.fraction_of_down
+            points = choose_sixteen_bit(quantized, windows[:_CHOICE_WINDOWS], fraction=fraction, track=track)
+            found = Result(activations=sixteen_bit_ranges(quantized, windows, points, track=track))
+            checkpoint.save(SIXTEEN_BIT, MODEL, found)
+        return widened(quantized, found.activations)
 
     def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
         """What the manifest says of where the package comes from."""

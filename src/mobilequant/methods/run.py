@@ -51,7 +51,7 @@ def run_methods(
     """
     state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
     kept = checkpoint or NoCheckpoint()
-    steps = [_Step(f"{number}-{method.name}", method, seed, kept) for number, method in enumerate(methods)]
+    steps = [_Step(step_name(number, method), method, seed, kept) for number, method in enumerate(methods)]
     for group in _sharing_a_pass(steps, state):
         finished = {step.name: step.saved(model.arch) for step in group}
         stats = _float_statistics(group, finished, state, windows, track)
@@ -65,6 +65,11 @@ def run_methods(
             state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
     check_complete(state)
     return state
+
+
+def step_name(number: int, method: Method) -> str:
+    """Under which a checkpoint keeps what the method in place ``number`` of a recipe has finished."""
+    return f"{number}-{method.name}"
 
 
 def _computed(model: Model, tokens: tuple[int, ...]) -> KVPrefix | None:

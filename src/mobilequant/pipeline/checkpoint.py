@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mobilequant.pipeline.method import Result
@@ -28,3 +29,38 @@ class NoCheckpoint:
 
     def save(self, step: str, unit: str, result: Result) -> None:
         """Keeps nothing."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Remembers some steps for as long as it lives."""
+
+    steps: frozenset[str]
+    results: dict[tuple[str, str], Result] = field(default_factory=dict)
+
+    def load(self, step: str, unit: str) -> Result | None:
+        """What was saved of a remembered step."""
+        return self.results.get((step, unit))
+
+    def save(self, step: str, unit: str, result: Result) -> None:
+        """Keep the result of a remembered step."""
+        if step in self.steps:
+            self.results[step, unit] = result
+
+
+@dataclass(frozen=True)
+class Borrowing:
+    """Finds some steps in the checkpoint of another run, where that has finished them; saves in its own."""
+
+    own: Checkpoint
+    lender: Checkpoint
+    steps: frozenset[str]
+
+    def load(self, step: str, unit: str) -> Result | None:
+        """The own result, or the lender's."""
+        found = self.own.load(step, unit)
+        return self.lender.load(step, unit) if found is None and step in self.steps else found
+
+    def save(self, step: str, unit: str, result: Result) -> None:
+        """Keep it with the own results."""
+        self.own.save(step, unit, result)

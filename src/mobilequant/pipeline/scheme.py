@@ -57,6 +57,10 @@ class Scheme:
         wide = name in self.sixteen_bit or point.role_of(name) in SIXTEEN_BIT_ROLES
         return INT16 if wide else UINT8
 
+    def rounds_activations_like(self, other: Scheme) -> bool:
+        """Whether the two differ in their weights at most."""
+        return replace(self, weight_bits=other.weight_bits, group_size=other.group_size) == other
+
     def with_sixteen_bit(self, points: frozenset[str]) -> Scheme:
         """The same scheme with more 16-bit points."""
         return replace(self, sixteen_bit=self.sixteen_bit | points)

@@ -17,7 +17,7 @@ from mobilequant.arch import point
 from mobilequant.models.decoder import Tap, block, blocks, embed, head
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
-from mobilequant.numerics.qparams import symmetric
+from mobilequant.numerics.qparams import QParams, symmetric
 from mobilequant.numerics.qtype import INT16
 from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Need
@@ -88,17 +88,23 @@ def _residuals(model: Model, window: Tensor, prefix: KVPrefix | None) -> list[Te
     return residuals
 
 
-def widen_to_sixteen_bit(
+def sixteen_bit_ranges(
     quantized: QuantizedModel, windows: Tensor, points: frozenset[str], *, margin: float = 1.1, track: Track = silent
-) -> QuantizedModel:
-    """The same model with ``points`` in symmetric int16 over their extremes on windows (N, T), times a margin."""
+) -> dict[str, QParams]:
+    """Symmetric int16 for each of ``points``, over its extremes on windows (N, T), times a margin."""
+    if not points:
+        return {}
     needs: Mapping[str, Need] = {name: Need("minmax", name) for name in sorted(points)}
     stats = collect(
         quantized.model, windows, needs.values(), prefix=quantized.prefix, task="16-bit ranges", track=track
     )
-    wide = {name: symmetric(margin * max(-stats[need].low, stats[need].high), INT16) for name, need in needs.items()}
-    scheme = quantized.scheme.with_sixteen_bit(points)
-    return replace(quantized, scheme=scheme, activations={**quantized.activations, **wide})
+    return {name: symmetric(margin * max(-stats[need].low, stats[need].high), INT16) for name, need in needs.items()}
+
+
+def widened(quantized: QuantizedModel, ranges: Mapping[str, QParams]) -> QuantizedModel:
+    """The same model with 16 bits at the points of ``ranges``."""
+    scheme = quantized.scheme.with_sixteen_bit(frozenset(ranges))
+    return replace(quantized, scheme=scheme, activations={**quantized.activations, **ranges})
 
 
 def _rounding_alone(quantized: QuantizedModel, point_name: str) -> Tap:

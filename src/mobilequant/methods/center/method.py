@@ -25,6 +25,7 @@ class Center:
     unit: ClassVar[UnitKind] = "block"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
     changes: ClassVar[frozenset[str]] = frozenset({"v", "context"})
+    rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = CenterConfig
 
     def __init__(self, config: CenterConfig) -> None:

@@ -36,6 +36,7 @@ class Gptq:
     unit: ClassVar[UnitKind] = "linear"
     inputs: ClassVar[Literal["float", "quantized"]] = "quantized"
     changes: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = GptqConfig
 
     def __init__(self, config: GptqConfig) -> None:

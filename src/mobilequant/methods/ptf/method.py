@@ -33,6 +33,7 @@ class Ptf:
     changes: ClassVar[frozenset[str]] = frozenset(
         {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm", "q", "k"}
     )
+    rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = PtfConfig
 
     def __init__(self, config: PtfConfig) -> None:

@@ -45,6 +45,7 @@ class Ranges:
     unit: ClassVar[UnitKind] = "model"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
     changes: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = RangesConfig
 
     def __init__(self, config: RangesConfig) -> None:

@@ -23,6 +23,7 @@ class Rtn:
     unit: ClassVar[UnitKind] = "linear"
     inputs: ClassVar[Literal["float", "quantized"]] = "float"
     changes: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = WeightRange
 
     def __init__(self, config: WeightRange) -> None:

@@ -45,6 +45,7 @@ class SmoothQuant:
         {"attn_norm", "mlp_norm", "final_norm", "q", "k", "q_norm", "k_norm", "q_rope", "k_rope", "v", "context"}
         | {"up", "act", "product"}
     )
+    rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = SmoothQuantConfig
 
     def __init__(self, config: SmoothQuantConfig) -> None:
