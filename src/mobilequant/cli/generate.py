@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from itertools import chain
 from typing import Annotated
 
 import typer
 
+from mobilequant.cli import output
 from mobilequant.cli.option import LARGEST_SEED, DeviceOption, PackageArgument
 
 
@@ -34,8 +35,5 @@ def generate(
         seed=seed,
         device=device,
     )
-    sys.stdout.write(prompt)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    for piece in chain([prompt], pieces, ["\n"]):
+        output.write_text(piece)

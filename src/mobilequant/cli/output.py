@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from mobilequant.report.schema import Score
 
 _WIDTH_IN_FILES = 120
+# What steers a terminal: all control characters but the new line and the tab.
+_STEERING = dict.fromkeys({*range(0x20), 0x7F, *range(0x80, 0xA0)} - {0x09, 0x0A}, "\N{REPLACEMENT CHARACTER}")
+
+
+def write_text(text: str) -> None:
+    """What a model or a stranger's file says, at once; it cannot steer the terminal."""
+    sys.stdout.write(_harmless(text))
+    sys.stdout.flush()
 
 
 def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -29,7 +37,7 @@ def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_harmless(cell)) for cell in row))
     _console().print(table)
 
 
@@ -42,7 +50,7 @@ def write_facts(title: str, facts: Mapping[str, str]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(_harmless(value)))
     _console().print(table)
 
 
@@ -51,6 +59,10 @@ def write_scores(scores: Sequence[Score]) -> None:
     from mobilequant.report.table import score_table
 
     _console().print(score_table(scores))
+
+
+def _harmless(text: str) -> str:
+    return text.translate(_STEERING)
 
 
 def _console() -> Console:

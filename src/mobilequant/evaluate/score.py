@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.errors import CheckpointError
+from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.progress import Track, silent
 
 # Token ids (T,) → logits (T, V) float32. Only the last rows are read, so that an executor whose KV prefix already
@@ -53,6 +54,7 @@ def score(
     sums = {name: WindowSums() for name in executors}
     for window in track(windows, "scoring", len(windows)):
         _score_window(executors, window, bos, sums)
+        return_freed_memory()
     return {name: summary(sums[name], sums[REFERENCE]) for name in executors}
 
 

@@ -33,7 +33,7 @@ from mobilequant.jobs.device import require_device
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
-from mobilequant.jobs.plan import evaluate_time_s, measured_flops_per_s, plan_quantize
+from mobilequant.jobs.plan import evaluate_memory_bytes, evaluate_time_s, measured_flops_per_s, plan_quantize
 from mobilequant.jobs.quantize import Job, Outcome, prepare
 from mobilequant.jobs.report import (
     baseline_lines,
@@ -104,11 +104,7 @@ class Demo:
         write_atomically(self.out / _MARKER, json.dumps({"model": self.name, "presets": PRESETS}).encode())
         findings, job = Findings(), None
         for preset in PRESETS:
-            with findings.timed(f"quantize {preset}"):
-                earlier, job = job, self._prepare(preset, track)
-                outcome = job.run(resume=True, force=True, after=earlier, track=track)
-            with findings.timed(f"look into {preset}"):
-                self._look(preset, outcome, findings)
+            job = self._package(preset, job, findings, track)
             with findings.timed(f"evaluate {preset}"):
                 findings.evaluations[preset] = self._evaluate(preset, track)
             with findings.timed(f"generate with {preset}"):
@@ -125,16 +121,22 @@ class Demo:
         """Where the report lies."""
         return self.out / "report.html"
 
-    def _prepare(self, preset: str, track: Track) -> Job:
-        return prepare(
-            self.name,
-            load_recipe(preset),
-            out=self.out / preset,
-            work_dir=self.out / "work" / preset,
-            force=True,
-            device=self.device,
-            track=track,
-        )
+    def _package(self, preset: str, earlier: Job | None, findings: Findings, track: Track) -> Job:
+        """Make one package, from where ``earlier`` differs, and look into it while the float model is at hand."""
+        with findings.timed(f"quantize {preset}"):
+            job = prepare(
+                self.name,
+                load_recipe(preset),
+                out=self.out / preset,
+                work_dir=self.out / "work" / preset,
+                force=True,
+                device=self.device,
+                track=track,
+            )
+            outcome = job.run(resume=True, force=True, after=earlier, track=track)
+        with findings.timed(f"look into {preset}"):
+            self._look(preset, outcome, findings)
+        return job
 
     def _look(self, preset: str, outcome: Outcome, findings: Findings) -> None:
         quantized = outcome.quantized
@@ -224,7 +226,7 @@ def prepare_demo(
     scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
     plan = Plan(
         time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring_s,
-        memory_bytes=max(part.memory_bytes for part in plans),
+        memory_bytes=max(evaluate_memory_bytes(loaded.arch, _WINDOW), *(part.memory_bytes for part in plans)),
         work_bytes=sum(part.work_bytes for part in plans),
         package_bytes=sum(part.package_bytes for part in plans),
     )

@@ -22,6 +22,7 @@ _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
 _FLOAT_BYTES = 4
+_PROGRAM_BYTES = 400_000_000
 _MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and what the allocator keeps
 
 
@@ -62,6 +63,14 @@ def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> floa
     return operations * (3 + 4) * _OVERHEAD / flops_per_s
 
 
+def evaluate_memory_bytes(arch: Architecture, window: int) -> int:
+    """Float, simulated and integer model side by side, and a few times the logits of a window in 64 bits."""
+    table = arch.vocab_size * arch.hidden_size
+    weights = block_parameters(arch) + (table if arch.tied_head else 2 * table)
+    logits = 5 * window * arch.vocab_size * 2 * _FLOAT_BYTES
+    return weights * (3 * _FLOAT_BYTES + 1) + logits + _PROGRAM_BYTES
+
+
 def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
     """Logits and scores of a window, the residuals of all windows, Hessians of one block, and the program itself."""
     window, count = recipe.data.window, recipe.data.count
@@ -69,7 +78,7 @@ def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
     scores = 3 * arch.num_heads * window * window * _FLOAT_BYTES
     residuals = window * count * arch.hidden_size * _FLOAT_BYTES
     hessians = sum({columns**2 for _, columns in matrix_sizes(arch).values()}) * 4 * _FLOAT_BYTES
-    return logits + scores + residuals + hessians + 400_000_000
+    return logits + scores + residuals + hessians + _PROGRAM_BYTES
 
 
 def measured_flops_per_s(device: str = "cpu") -> float:

@@ -26,6 +26,7 @@ from mobilequant.models.quantized import QuantizedModel
 from mobilequant.observe import stream
 from mobilequant.observe.collect import collect
 from mobilequant.pipeline.checkpoint import Checkpoint, NoCheckpoint
+from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.method import Method, Need, Result, Unit
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.scheme import Scheme
@@ -178,6 +179,7 @@ def _run_streamed(
         state = step.solve(names, saved, state, stats)
         rounded = with_codes(state, [point.at(layer, role) for role in point.linear_roles(arch)])
         residuals = stream.advance(rounded, layer, residuals, tap=tap, prefix=prefix)
+        return_freed_memory()
     head = units.head_units(kind, arch)
     stats = stream.observe_head(state.model, residuals, needs, tap=tap) if head else {}
     return step.solve(head, saved, state, stats)

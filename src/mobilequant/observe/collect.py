@@ -19,6 +19,7 @@ from mobilequant.observe.hessian import HessianCollector
 from mobilequant.observe.mean import MeanCollector
 from mobilequant.observe.minmax import MinMaxCollector
 from mobilequant.observe.range import RangeCollector
+from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.method import Need, StatisticKind
 from mobilequant.pipeline.progress import Track, silent
 
@@ -94,6 +95,7 @@ def collect(
             _require_finite(hidden, layer)
         if depth > model.arch.num_layers:
             behind_blocks(model, hidden, tap=observer)
+        return_freed_memory()
     if prefix:
         observer.see_prefix(model.arch, prefix)
     return observer.results()
