@@ -131,6 +131,7 @@ class Demo:
                 work_dir=self.out / "work" / preset,
                 force=True,
                 device=self.device,
+                loaded=self.model,
                 track=track,
             )
             outcome = job.run(resume=True, force=True, after=earlier, track=track)
@@ -224,9 +225,10 @@ def prepare_demo(
     speed = measured_flops_per_s(device)
     plans = [plan_quantize(loaded.arch, load_recipe(preset), speed) for preset in PRESETS]
     scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
+    scoring_bytes = evaluate_memory_bytes(loaded.arch, _WINDOW) + sum(t.nbytes for t in _distinct(loaded))
     plan = Plan(
         time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring_s,
-        memory_bytes=max(evaluate_memory_bytes(loaded.arch, _WINDOW), *(part.memory_bytes for part in plans)),
+        memory_bytes=max(scoring_bytes, *(part.memory_bytes for part in plans)),
         work_bytes=sum(part.work_bytes for part in plans),
         package_bytes=sum(part.package_bytes for part in plans),
     )

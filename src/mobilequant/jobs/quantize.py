@@ -216,9 +216,10 @@ def prepare(
     work_dir: str | Path | None = None,
     force: bool = False,
     device: str = "cpu",
+    loaded: Model | None = None,
     track: Track = silent,
 ) -> Job:
-    """Check the request, cheap things first, and load what it names.
+    """Check the request, cheap things first, and load what it names; ``loaded`` is the model where it is at hand.
 
     Raises:
         MobileQuantError: anything that would stop the run later.
@@ -231,13 +232,13 @@ def prepare(
     require_device(device)
 
     name = _portable_name(model)
-    loaded = resolve(name, track=track).to(device=device)
-    require_fit(loaded.arch, recipe)
-    plan = plan_quantize(loaded.arch, recipe, measured_flops_per_s(device))
+    source = (loaded or resolve(name, track=track)).to(device=device)
+    require_fit(source.arch, recipe)
+    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
     text = load_text(recipe.data.text)
-    windows = calibration_windows(_encode(loaded, text), recipe.data, loaded.arch).to(device)
-    return Job(name, loaded, text, windows, recipe, methods, plan, out, work, keeps_work)
+    windows = calibration_windows(_encode(source, text), recipe.data, source.arch).to(device)
+    return Job(name, source, text, windows, recipe, methods, plan, out, work, keeps_work)
 
 
 def _make_methods(recipe: Recipe) -> list[Method]:
