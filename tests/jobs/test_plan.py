@@ -1,6 +1,12 @@
 import pytest
 
-from mobilequant.jobs.plan import block_parameters, evaluate_time_s, measured_flops_per_s, plan_quantize
+from mobilequant.jobs.plan import (
+    block_parameters,
+    evaluate_memory_bytes,
+    evaluate_time_s,
+    measured_flops_per_s,
+    plan_quantize,
+)
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.pipeline.recipe import load_recipe
 
@@ -19,6 +25,14 @@ def test_a_plan_grows_with_the_work():
     assert gptq.package_bytes < rtn.package_bytes
     assert plan_quantize(arch, load_recipe("w8a8-fast"), 2e9).time_s == rtn.time_s / 2
     assert evaluate_time_s(arch, 2000, 1e9) == 2 * evaluate_time_s(arch, 1000, 1e9)
+
+
+def test_scoring_holds_three_models_and_the_logits_of_a_window():
+    model = tiny_model("llama")
+    three = 3 * 4 * sum(tensor.numel() for name, tensor in model.tensors.items() if tensor.dim() == 2)
+    needed = [evaluate_memory_bytes(model.arch, window) for window in (64, 128)]
+    assert three < needed[0] < needed[1]
+    assert needed[1] - needed[0] >= 64 * model.arch.vocab_size * 8
 
 
 def test_the_speed_of_this_machine_is_a_speed():

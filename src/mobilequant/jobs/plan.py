@@ -37,10 +37,15 @@ def block_parameters(arch: Architecture) -> int:
     return arch.num_layers * sum(rows * columns for rows, columns in matrix_sizes(arch).values())
 
 
+def _table_parameters(arch: Architecture) -> int:
+    """Weights of embedding and lm_head; a tied head is stored once."""
+    return arch.vocab_size * arch.hidden_size * (1 if arch.tied_head else 2)
+
+
 def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:
     """The estimate for ``quantize``: time, peak memory, work folder and package."""
     table = arch.vocab_size * arch.hidden_size
-    tables = table if arch.tied_head else 2 * table
+    tables = _table_parameters(arch)
     blocks = block_parameters(arch)
     names = [method.name for method in recipe.methods]
     passes = sum(_PASSES.get(name, 1.0) for name in names) + (_PREFIX_PASSES if recipe.prefix.max_tokens else 0.0)
@@ -65,8 +70,7 @@ def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> floa
 
 def evaluate_memory_bytes(arch: Architecture, window: int) -> int:
     """Float, simulated and integer model side by side, and a few times the logits of a window in 64 bits."""
-    table = arch.vocab_size * arch.hidden_size
-    weights = block_parameters(arch) + (table if arch.tied_head else 2 * table)
+    weights = block_parameters(arch) + _table_parameters(arch)
     logits = 5 * window * arch.vocab_size * 2 * _FLOAT_BYTES
     return weights * (3 * _FLOAT_BYTES + 1) + logits + _PROGRAM_BYTES
 

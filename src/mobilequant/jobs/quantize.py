@@ -154,7 +154,8 @@ class Job:
         if after is not None and (steps := shared_steps(after, self)):
             lender = Workspace(after.work_dir)
             checkpoint = Borrowing(workspace, lender, steps)
-            workspace.keep_note(_PREFIX, lender.note(_PREFIX))
+            if (tokens := lender.note(_PREFIX)) is not None:
+                workspace.keep_note(_PREFIX, tokens)
         prefix = self._prefix(workspace, track)
         windows = after_prefix(self.windows, prefix, self.model.arch.leading_token)
         quantized = run_methods(

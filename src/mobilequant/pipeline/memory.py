@@ -7,20 +7,12 @@ pass for ranges over 24 windows grew by 3 GB of nothing.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
 
 
 def return_freed_memory() -> None:
     """Give the gaps back; takes some 20 ms, so once per window or block. Systems without glibc need no help."""
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another libc, another system
-        return None
+        return
+    trim(0)
