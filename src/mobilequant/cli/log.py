@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 
+from mobilequant.cli import output
 from mobilequant.cli.option import LogFormat
 
 
@@ -31,7 +32,7 @@ class _ErrorStream(logging.Handler):
     """Writes to whatever standard error is now, and so stays right when it is redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        output.tell(self.format(record))
 
 
 class _JsonLines(logging.Formatter):

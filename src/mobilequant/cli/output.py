@@ -73,5 +73,5 @@ def _console() -> Console:
 
 
 def tell(message: str) -> None:
-    """A line for people on standard error, which leaves standard output to results."""
-    sys.stderr.write(message + "\n")
+    """A line on standard error, which leaves standard output to results; it cannot steer the terminal either."""
+    sys.stderr.write(_harmless(message) + "\n")

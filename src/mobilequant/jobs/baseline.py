@@ -34,8 +34,8 @@ def score_rounding(
     recipe = [make("ranges", {"estimator": "minmax"}), make("rtn", {})]
     shared = InMemory(frozenset({step_name(0, recipe[0])}))  # ranges are the same for all formats of weights
     executors = {"float": float_executor(model, None, bos)}
+    windows = calibration[:CALIBRATION_WINDOWS]
     for scheme in schemes:
-        windows = calibration[:CALIBRATION_WINDOWS]
         quantized = run_methods(model, scheme, recipe, windows, checkpoint=shared, track=track)
         executors[scheme.name] = fake_quant_executor(quantized, bos)
     return score(executors, scoring, bos=bos, track=track)
