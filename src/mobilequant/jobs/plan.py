@@ -7,17 +7,20 @@ to be right within a factor of two, which is what a person needs to decide wheth
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.methods.registry import make
+from mobilequant.methods.rotate.method import Rotate
 from mobilequant.models.canonical import block_shapes
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
-_PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0}  # ptf shares the pass of its neighbour
+_PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0, "rotate": 0.0}  # ptf shares the pass of its neighbour
 _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
@@ -44,8 +47,9 @@ def _table_parameters(arch: Architecture) -> int:
 
 def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:
     """The estimate for ``quantize``: time, peak memory, work folder and package."""
+    rotated = _residual_rotated(arch, recipe)
     table = arch.vocab_size * arch.hidden_size
-    tables = _table_parameters(arch)
+    tables = _table_parameters(replace(arch, tied_head=False) if rotated else arch)
     blocks = block_parameters(arch)
     names = [method.name for method in recipe.methods]
     passes = sum(_PASSES.get(name, 1.0) for name in names) + (_PREFIX_PASSES if recipe.prefix.max_tokens else 0.0)
@@ -57,9 +61,16 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     return Plan(
         time_s=operations / flops_per_s,
         memory_bytes=_MODEL_COPIES * weights + _working_bytes(arch, recipe),
-        work_bytes=weights + blocks + tables,  # transformed tensors, and one byte per code
+        # transformed tensors (all of them by a rotation, and again by what follows it), and one byte per code
+        work_bytes=weights * (2 if rotated else 1) + blocks + tables,
         package_bytes=blocks * bits // 8 + tables + (blocks + tables) // 100,
     )
+
+
+def _residual_rotated(arch: Architecture, recipe: Recipe) -> bool:
+    """Whether the recipe rotates the residual of this model; its head then is a matrix of its own."""
+    methods = [make(entry.name, entry.options) for entry in recipe.methods]
+    return any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in methods)
 
 
 def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> float:

@@ -6,7 +6,8 @@ simulation.safetensors
   prefix.{keys,values}.<layer>   the constant cache entries before rounding, (G, P, D)
   header["simulation"]   scheme and its 16-bit points
 
-Everything else (codes, activation parameters, prefix tokens, whether the head is tied) is what the integer graph says.
+Everything else (codes, activation parameters, prefix tokens, whether the head is tied and the norms subtract a mean) is
+what the integer graph says.
 """
 
 from __future__ import annotations
@@ -84,18 +85,26 @@ def _rebuild(
 ) -> QuantizedModel:
     real = _section(tensors, "real.")
     _check_shapes(real, source)
-    arch = replace(source.arch, tied_head=f"{point.LM_HEAD}.codes" not in graph.constants)
+    source = _as_lowered(source, graph)
+    arch = source.arch
     matrices = [name for name in (*source.linears(), *source.tables()) if name != point.LM_HEAD or not arch.tied_head]
     weights = {name: _weight(tensors[f"scale.{name}"], name, graph, source.weight(name)) for name in matrices}
     if arch.tied_head:
         weights[point.LM_HEAD] = weights[point.EMBED]
     return QuantizedModel(
-        replace(source, arch=arch, tensors={**source.tensors, **real}),
+        replace(source, tensors={**source.tensors, **real}),
         parse_scheme(header["scheme"]).with_sixteen_bit(frozenset(header["sixteen_bit"])),
         weights,
         {name: tensor.qparams() for name, tensor in graph.tensors.items()},
         _prefix(graph, tensors, arch),
     )
+
+
+def _as_lowered(source: Model, graph: IntegerGraph) -> Model:
+    """The float model with a head and norms of the kind that the graph has."""
+    model = replace(source, arch=replace(source.arch, tied_head=f"{point.LM_HEAD}.codes" not in graph.constants))
+    final = next(op for op in graph.ops if op.output == point.FINAL_NORM)
+    return model if final.attributes["subtract_mean"] else model.with_rms_norms()
 
 
 def _check_shapes(real: Mapping[str, Tensor], source: Model) -> None:

@@ -12,11 +12,14 @@ from mobilequant.methods.center.method import Center
 from mobilequant.methods.gptq.method import Gptq
 from mobilequant.methods.ptf.method import Ptf
 from mobilequant.methods.ranges.method import Ranges
+from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.rtn.method import Rtn
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
-METHODS: Mapping[str, type[Any]] = {method.name: method for method in (Center, Ptf, SmoothQuant, Ranges, Rtn, Gptq)}
+METHODS: Mapping[str, type[Any]] = {
+    method.name: method for method in (Rotate, Center, Ptf, SmoothQuant, Ranges, Rtn, Gptq)
+}
 
 
 def names() -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def run_methods(
     kept = checkpoint or NoCheckpoint()
     steps = [_Step(step_name(number, method), method, seed, kept) for number, method in enumerate(methods)]
     for group in _sharing_a_pass(steps, state):
-        finished = {step.name: step.saved(model.arch) for step in group}
+        finished = {step.name: step.saved(state.model.arch) for step in group}
         stats = _float_statistics(group, finished, state, windows, track)
         for step in group:
             saved = finished[step.name]

@@ -25,6 +25,8 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
     _refuse_stale(state, method, result)
     result = result.to(state.model.device)
     model = state.model.with_tensors(result.tensors) if result.tensors else state.model
+    if result.norm:
+        model = model.with_rms_norms()
     weights = {**state.weights, **result.weights}
     if model.arch.tied_head and point.EMBED in result.weights:
         weights[point.LM_HEAD] = result.weights[point.EMBED]

@@ -73,6 +73,11 @@ class Model:
         tied = tensors["lm_head.weight"] is tensors["embed.weight"]
         return replace(self, tensors=tensors, arch=replace(self.arch, tied_head=tied))
 
+    def with_rms_norms(self) -> Model:
+        """The same model with RMSNorms for LayerNorms, without their biases; for when both compute the same."""
+        kept = {name: tensor for name, tensor in self.tensors.items() if not name.endswith("norm.bias")}
+        return replace(self, tensors=kept, arch=replace(self.arch, norm="rms"))
+
     def to(self, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
         """A copy on another device or in another dtype; a tied head stays tied."""
         moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors.items()}

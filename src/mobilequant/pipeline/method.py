@@ -60,12 +60,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Result:
-    """What a method changes. Names are those of ``arch.point``; ``measures`` go to log, report and results."""
+    """What a method changes. Names are those of ``arch.point``; ``measures`` go to log, report and results.
+
+    ``norm``: what the norms of the residual become, for tensors that make both kinds of norm the same (ADR 0011).
+    """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     activations: dict[str, QParams] = field(default_factory=dict)
     weights: dict[str, QuantizedWeight] = field(default_factory=dict)
     measures: dict[str, float] = field(default_factory=dict)
+    norm: Literal["rms"] | None = None
 
     def to(self, device: str | torch.device) -> Result:
         """A copy on another device; what stands under two names stays one object."""

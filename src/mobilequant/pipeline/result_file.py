@@ -2,7 +2,7 @@
 
     header["result"] = {"tensors": {name: key}, "activations": {name: [scale, zero_point, format, qmin, qmax]},
                         "weights": {name: index}, "matrices": [{codes, scale, group_multiplier, qtype}],
-                        "measures": {name: number}}
+                        "measures": {name: number}, "norm": "rms" or null}
 
 A tensor or matrix that stands under two names (a tied head) is stored once, and is one object again after loading.
 """
@@ -44,6 +44,7 @@ def to_bytes(result: Result) -> bytes:
         "weights": {name: matrices[id(weight)] for name, weight in result.weights.items()},
         "matrices": described,
         "measures": result.measures,
+        "norm": result.norm,
     }
     return save(store.tensors, metadata={_HEADER: json.dumps(header)})
 
@@ -66,6 +67,7 @@ def read(path: Path) -> Result:
             activations=activations_from_json(header["activations"]),
             weights={name: matrices[index] for name, index in header["weights"].items()},
             measures=header["measures"],
+            norm=header["norm"],
         )
     except (SafetensorError, KeyError, TypeError, IndexError, OSError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
