@@ -8,7 +8,7 @@ from mobilequant.jobs.plan import (
     plan_quantize,
 )
 from mobilequant.models.tiny import CONFIGS, tiny_model
-from mobilequant.pipeline.recipe import load_recipe
+from mobilequant.pipeline.recipe import MethodEntry, load_recipe
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -25,6 +25,23 @@ def test_a_plan_grows_with_the_work():
     assert gptq.package_bytes < rtn.package_bytes
     assert plan_quantize(arch, load_recipe("w8a8-fast"), 2e9).time_s == rtn.time_s / 2
     assert evaluate_time_s(arch, 2000, 1e9) == 2 * evaluate_time_s(arch, 1000, 1e9)
+
+
+def test_a_rotated_residual_takes_a_head_of_its_own():
+    preset = load_recipe("w8a8-fast")
+    table = 96 * 48
+    for family, options, grows in (
+        ("qwen2", {}, True),
+        ("qwen2", {"residual": "none"}, False),
+        ("gemma2", {}, False),
+        ("llama", {}, False),
+    ):
+        arch = tiny_model(family).arch
+        rotated = preset.model_copy(update={"methods": (MethodEntry(name="rotate", options=options), *preset.methods)})
+        before, after = (plan_quantize(arch, recipe, 1e9) for recipe in (preset, rotated))
+        assert after.time_s == before.time_s
+        assert (after.package_bytes - before.package_bytes >= table) == grows, family
+        assert (after.memory_bytes - before.memory_bytes >= 4 * table) == grows, family
 
 
 def test_scoring_holds_three_models_and_the_logits_of_a_window():

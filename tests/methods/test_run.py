@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -186,6 +188,16 @@ def test_units_come_in_running_order():
     assert "lm_head" not in all_units("linear", tiny_model("qwen2").arch)
 
 
+def test_a_result_may_make_layer_norms_rms_norms():
+    model = tiny_model("gpt2")
+    state = QuantizedModel(model, Scheme(4), {}, {})
+    plain = Result(tensors={name: torch.zeros(48) for name in model.tensors if name.endswith("norm.bias")})
+    assert absorb(state, "x", plain).model.arch == model.arch
+    changed = absorb(state, "x", replace(plain, norm="rms")).model
+    assert changed.arch == replace(model.arch, norm="rms")
+    assert model.tensors.keys() - changed.tensors.keys() == plain.tensors.keys()
+
+
 def test_results_of_a_checkpoint_go_to_the_device_of_the_run():
     model = tiny_model("qwen2")
     elsewhere = QuantizedModel(model.to(device="meta"), Scheme(4), {}, {})
@@ -213,7 +225,7 @@ TRANSFORMS = ("center", "ptf", "smoothquant")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "opt", "gpt2"])
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("name", ("rotate", *TRANSFORMS))
 def test_a_method_says_which_points_it_changes(name, family):
     model = tiny_model(family).to(dtype=torch.float64)
     written = f"{point.residual_writers(model.arch)[0]}.weight"

@@ -28,6 +28,7 @@ def example() -> Result:
         activations={"a": QParams(0.1 + 0.2, 7, UINT8), "b": QParams(5e-324, 0, INT16)},
         weights={"embed": shared, "lm_head": shared, "layers.0.q": grouped},
         measures={"mse": 1 / 3, "huge": 1.7976931348623157e308},
+        norm="rms",
     )
 
 
@@ -42,6 +43,7 @@ def test_round_trip_is_exact(tmp_path):
     after = result_file.read(write(tmp_path, before))
     assert after.activations == before.activations
     assert after.measures == before.measures
+    assert after.norm == before.norm
     assert list(after.tensors) == list(before.tensors)
     for name, tensor in before.tensors.items():
         assert after.tensors[name].dtype == tensor.dtype
@@ -52,6 +54,10 @@ def test_round_trip_is_exact(tmp_path):
         assert torch.equal(found.codes, weight.codes)
         assert torch.equal(found.scale, weight.scale)
         assert found.group_size == weight.group_size
+
+
+def test_most_results_leave_the_norms_as_they_are(tmp_path):
+    assert result_file.read(write(tmp_path, Result())).norm is None
 
 
 def test_a_tied_head_stays_one_object(tmp_path):

@@ -243,8 +243,9 @@ class TestRefusals:
 @pytest.mark.parametrize("change", ["residual", "values", "keys"])
 def test_gradients_are_those_of_the_function(change):
     """Numerical against analytical, through a weighted sum of all changed tensors of a small model."""
-    model = rotatable(double_model("stablelm", {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1,
-                                                "intermediate_size": 6, "vocab_size": 5, "num_hidden_layers": 1}))  # fmt: skip
+    sizes = {"hidden_size": 16, "intermediate_size": 6, "vocab_size": 5, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    model = rotatable(double_model("stablelm", sizes | heads))
     arch, tensors = model.arch, model.tensors
     inputs, function = {
         "residual": ((orthogonal(16),), lambda q: residual_in_basis(tensors, arch, q)),

@@ -1,7 +1,7 @@
 """Orthogonal matrices whose entries are all as small as they can be, for any width.
 
-A Hadamard matrix H of order n has entries ±1 and H·Hᵀ = n·I: divided by √n it spreads a single large channel evenly over
-all n. Orders that are known here, and multiply by Kronecker products (576 = 12·12·4, 640 = 20·32, 896 = 28·32):
+A Hadamard matrix H of order n has entries ±1 and H·Hᵀ = n·I: divided by √n it spreads a large channel evenly over all.
+Orders that are known here, and multiply by Kronecker products (576 = 12·12·4, 640 = 20·32, 896 = 28·32):
 
     2         Sylvester
     q + 1     Paley I,  q ≡ 3 (mod 4)     12, 20, 24, 44, 48, 60, …

@@ -4,15 +4,15 @@
     R2  values       v → Mv              rows of v, columns of o                         SpinQuant, arXiv 2405.16406, §3
     Tₖ  q and k      q → Aq, k → A⁻ᵀk    rows of q and k                                 FPTQuant, arXiv 2506.04985, §3
 
-R1 needs an orthogonal Q (an RMSNorm without gains keeps lengths only), R2 any invertible M per key/value head. A consists
-of a scaled rotation for each two dimensions that RoPE turns together, since those alone commute with it:
+R1 needs an orthogonal Q (an RMSNorm without gains sees lengths only), R2 any invertible M per key/value head. A is
+made of one scaled rotation for each two dimensions that RoPE turns together, since those alone commute with it:
 
     A = ⊕ sᵢ·⎡cos θᵢ  −sin θᵢ⎤   A⁻ᵀ = ⊕ 1/sᵢ·⎡cos θᵢ  −sin θᵢ⎤
              ⎣sin θᵢ   cos θᵢ⎦                ⎣sin θᵢ   cos θᵢ⎦
 
-Query heads of a group share the matrix of their key/value head. Each rewrite comes twice: one that checks what it is given,
-and ``…_in_basis``, arithmetic alone, differentiable and without a look at values, for whoever learns the matrix. Both
-compute in float64 and give back the dtype of the tensors.
+Query heads of a group share the matrix of their key/value head. Each rewrite comes twice: one checks what it is given;
+the other, ``…_in_basis``, is arithmetic alone, differentiable and without a look at values, for whoever learns the
+matrices. Both compute in float64 and give back the dtype of the tensors.
 """
 
 from __future__ import annotations
