@@ -114,6 +114,12 @@ def tables(arch: Architecture) -> list[str]:
     return [EMBED, POSITIONS] if arch.learned_positions else [EMBED]
 
 
+def norm_input(norm: str) -> str:
+    """What a norm reads, apart from the residual stream that it reads it from: no integer is ever stored there, but
+    published simulations round there and leave the stream itself in float."""
+    return f"{norm}.input"
+
+
 def query_point(arch: Architecture, layer: int) -> str:
     """The point that holds the queries as attention reads them."""
     return at(layer, _attention_operand(arch, layer, "q"))

@@ -3,7 +3,8 @@
 A method with inputs "float" gets the statistics of the whole (transformed) float model in one pass, which it shares
 with its neighbours as far as none of them needs what another changes. A method with
 inputs "quantized" is led block by block: the residuals of all windows wait in front of a block, are observed in it,
-its units are solved, and the block with its new codes carries them on.
+its units are solved, and the block with its new codes carries them on. A method with inputs "session" gets model and
+windows and does the running itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.methods import unit as units
+from mobilequant.methods.session import SESSION, Session
 from mobilequant.methods.state import absorb, cached_prefix, check_complete, with_codes
 from mobilequant.models.decoder import compute_prefix
 from mobilequant.models.model import KVPrefix, Model
@@ -60,6 +62,8 @@ def run_methods(
             saved = finished[step.name]
             if step.method.inputs == "quantized":
                 changed = _run_streamed(step, saved, state, windows, track)
+            elif step.method.inputs == "session":
+                changed = _run_session(step, saved, state, windows, track)
             else:
                 changed = _run_float(step, saved, state, stats, track)
             stale = changed.model is not state.model
@@ -119,7 +123,7 @@ def _sharing_a_pass(steps: Sequence[_Step], state: QuantizedModel) -> list[list[
     changed: set[str] = set()
     for step in steps:
         needed = {point.role_of(need.point) for need in step.method.needs(state.model.arch, state.scheme)}
-        alone = step.method.inputs == "quantized" or not groups or groups[-1][0].method.inputs == "quantized"
+        alone = step.method.inputs != "float" or not groups or groups[-1][0].method.inputs != "float"
         if alone or changed & needed:
             groups.append([])
             changed = set()
@@ -157,6 +161,16 @@ def _run_float(
     names = units.all_units(step.method.unit, state.model.arch)
     for name in track(names, step.method.name, len(names)):
         state = step.solve([name], saved, state, stats)
+    return state
+
+
+def _run_session(
+    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, windows: Tensor, track: Track
+) -> QuantizedModel:
+    """All units, each by a method that runs the model itself."""
+    for name in units.all_units(step.method.unit, state.model.arch):
+        session = Session(state, windows, track, step.checkpoint, step.name)
+        state = step.solve([name], saved, state, {SESSION: session})
     return state
 
 

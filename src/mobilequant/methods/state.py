@@ -20,7 +20,7 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
     A result that comes back from a checkpoint lies on the CPU, whatever the device of the run.
 
     Raises:
-        UsageError: the result changes a tensor whose codes or range are already fixed.
+        UsageError: the result changes a tensor whose codes or range are already fixed, and brings no new ones.
     """
     _refuse_stale(state, method, result)
     result = result.to(state.model.device)
@@ -34,8 +34,8 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
 
 
 def _refuse_stale(state: QuantizedModel, method: str, result: Result) -> None:
-    names = dict.fromkeys(name.rpartition(".")[0] for name in result.tensors)
-    stale = [name for name in names if name in state.weights or name in state.activations]
+    fixed = (state.weights.keys() - result.weights.keys()) | (state.activations.keys() - result.activations.keys())
+    stale = [name for name in dict.fromkeys(name.rpartition(".")[0] for name in result.tensors) if name in fixed]
     if stale:
         raise UsageError(
             f"method {method!r} changes {stale[0]}, whose codes or range an earlier method has already fixed",

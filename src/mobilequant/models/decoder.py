@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, S cached tokens (prefix + T), C channels, H query hea
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -99,6 +100,7 @@ def _linear(model: Model, name: str, value: Tensor) -> Tensor:
 
 def _norm(model: Model, name: str, value: Tensor, tap: Tap) -> Tensor:
     gain, eps = model.tensors[f"{name}.weight"], model.arch.norm_eps
+    value = tap(point.norm_input(name), value)
     if model.arch.norm == "layer":
         normed = F.layer_norm(value, gain.shape, gain, model.bias(name), eps)
     else:
@@ -147,8 +149,14 @@ def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, ta
 
 def rope_angles(rope: Rope, positions: Tensor) -> Tensor:
     """Angles (T, rotary_dim/2) in float64 radians."""
-    frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float64, device=positions.device)
-    return positions[:, None].double() * frequencies
+    return positions[:, None].double() * _frequencies(rope, positions.device)
+
+
+@functools.cache
+def _frequencies(rope: Rope, device: torch.device) -> Tensor:
+    """On the device once, because a captured training step may not copy from the host."""
+    with torch.inference_mode(False):
+        return torch.tensor(rope.inverse_frequencies, dtype=torch.float64, device=device)
 
 
 def rotate(heads: Tensor, rope: Rope, positions: Tensor) -> Tensor:

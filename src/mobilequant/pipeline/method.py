@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mobilequant.numerics.weight import QuantizedWeight
 
 UnitKind = Literal["linear", "block", "model"]
-StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "hessian"]
+StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "hessian", "session"]
+Inputs = Literal["float", "quantized", "session"]
 
 
 class FrozenConfig(BaseModel):
@@ -41,7 +42,8 @@ class Need:
     ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
     ``absmax``: largest magnitude per channel, (C,); ``mean``: average per channel, (C,) float64;
     ``token_absmax``: largest magnitude of each token, (N, T);
-    ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``.
+    ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``;
+    ``session``: no statistic, but model and windows themselves, a ``methods.session.Session`` (ADR 0012).
     """
 
     kind: StatisticKind
@@ -82,8 +84,8 @@ class Method(Protocol):
     name: ClassVar[str]
     unit: ClassVar[UnitKind]
     # "float": statistics of the float model, all units in one pass. "quantized": block by block, each block
-    # seeing the inputs that the already quantized blocks before it produce.
-    inputs: ClassVar[Literal["float", "quantized"]]
+    # seeing the inputs that the already quantized blocks before it produce. "session": the method runs the model.
+    inputs: ClassVar[Inputs]
     # Roles of the points whose values the result changes in the float model. A method behind this one that needs none
     # of them shares its data pass.
     changes: ClassVar[frozenset[str]]

@@ -49,12 +49,10 @@ def weight_scale(
         UsageError: the group size does not divide I.
     """
     weight = weight.float()
-    if group_size is None:
-        return WeightScale(weight_range.row_scale(weight, qtype), None)
-    check_group_size(name, weight.shape[1], group_size)
-    groups = weight.reshape(-1, group_size)
-    wanted = weight_range.row_scale(groups, qtype).view(weight.shape[0], -1)
-    return _integer_groups(wanted)
+    if group_size is not None:
+        check_group_size(name, weight.shape[1], group_size)
+    rows = weight.reshape(-1, group_size or weight.shape[1])
+    return integer_groups(weight_range.row_scale(rows, qtype), len(weight), group_size)
 
 
 def check_group_size(name: str, columns: int, group_size: int) -> None:
@@ -74,8 +72,11 @@ def check_group_size(name: str, columns: int, group_size: int) -> None:
     )
 
 
-def _integer_groups(wanted: Tensor) -> WeightScale:
-    """Nearest integer multiples of a common row scale for wanted group scales (O, G)."""
+def integer_groups(wanted: Tensor, channels: int, group_size: int | None) -> WeightScale:
+    """Nearest integer multiples of a common row scale for wanted scales (O · G); as they are without groups."""
+    if group_size is None:
+        return WeightScale(wanted, None)
+    wanted = wanted.view(channels, -1)
     scale = wanted.amax(dim=1) / MAX_MULTIPLIER
     multiplier = torch.round(wanted / scale[:, None]).clamp_(1, MAX_MULTIPLIER)
     return WeightScale(scale, multiplier.to(torch.uint8))

@@ -21,6 +21,13 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
     exact = scale.double()  # so that 1/s and s cancel as well as the tensors' own dtype allows
     reciprocal = expand(1 / exact, producer_index(arch, pair))
     factor = expand(exact, consumer_index(arch, pair))
+    return divide_and_multiply(tensors, pair, reciprocal, factor)
+
+
+def divide_and_multiply(
+    tensors: Mapping[str, Tensor], pair: ScalePair, reciprocal: Tensor, factor: Tensor
+) -> dict[str, Tensor]:
+    """The changed tensors when producers take ``reciprocal`` (their channels) and consumers ``factor`` (theirs)."""
     changed: dict[str, Tensor] = {}
     for module in pair.producers:
         changed |= scale_outputs(tensors, module, reciprocal)

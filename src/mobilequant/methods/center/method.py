@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.center import center_values
 
@@ -23,7 +23,7 @@ class Center:
 
     name: ClassVar[str] = "center"
     unit: ClassVar[UnitKind] = "block"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset({"v", "context"})
     rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = CenterConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from pydantic import Field
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.methods.rtn.method import round_weight
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.gptq import GptqSettings, gptq_codes, output_error
 from mobilequant.solvers.range_search import WeightRange
@@ -34,7 +34,7 @@ class Gptq:
 
     name: ClassVar[str] = "gptq"
     unit: ClassVar[UnitKind] = "linear"
-    inputs: ClassVar[Literal["float", "quantized"]] = "quantized"
+    inputs: ClassVar[Inputs] = "quantized"
     changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = GptqConfig

@@ -11,7 +11,7 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.numerics.exponent import largest_exponent
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.head_norm import scale_head_norm_input
 from mobilequant.transforms.residual import scale_residual
@@ -29,7 +29,7 @@ class Ptf:
 
     name: ClassVar[str] = "ptf"
     unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset(
         {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_post_norm", "mlp_post_norm", "q", "k"}
     )

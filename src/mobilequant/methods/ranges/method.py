@@ -16,7 +16,7 @@ from mobilequant.numerics.qtype import INT16, UINT8
 from mobilequant.observe.minmax import Extremes
 from mobilequant.observe.outlier import OUTLIER_RATIO
 from mobilequant.observe.range import RangeStatistic
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 
 _RESIDUALS = ("attn_residual", "mlp_residual")
@@ -43,7 +43,7 @@ class Ranges:
 
     name: ClassVar[str] = "ranges"
     unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = RangesConfig

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import UsageError
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.fold_gain import fold_gains
 from mobilequant.transforms.hadamard import random_hadamard
@@ -42,7 +42,7 @@ class Rotate:
 
     name: ClassVar[str] = "rotate"
     unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset(
         {"embed", "attn_residual", "mlp_residual", "o", "down", "attn_norm", "mlp_norm", "final_norm", "v", "context"}
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import weight_scale
 from mobilequant.solvers.range_search import WeightRange
@@ -21,7 +21,7 @@ class Rtn:
 
     name: ClassVar[str] = "rtn"
     unit: ClassVar[UnitKind] = "linear"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = WeightRange

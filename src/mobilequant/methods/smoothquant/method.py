@@ -12,7 +12,7 @@ from torch import Tensor
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.methods.smoothquant.scale import SmoothScale, in_powers_of_two, smooth_scale
-from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.scale import fold, reduce_max
 
@@ -40,7 +40,7 @@ class SmoothQuant:
 
     name: ClassVar[str] = "smoothquant"
     unit: ClassVar[UnitKind] = "block"
-    inputs: ClassVar[Literal["float", "quantized"]] = "float"
+    inputs: ClassVar[Inputs] = "float"
     changes: ClassVar[frozenset[str]] = frozenset(
         {"attn_norm", "mlp_norm", "final_norm", "q", "k", "q_norm", "k_norm", "q_rope", "k_rope", "v", "context"}
         | {"up", "act", "product"}

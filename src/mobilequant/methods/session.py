@@ -1,0 +1,37 @@
+"""What a method gets that runs the model itself, to train it or to try formats: more than statistics of single points.
+
+Such a method states ``inputs = "session"`` and finds the session in ``stats[SESSION]``. It stands alone in its pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.pipeline.checkpoint import Checkpoint
+from mobilequant.pipeline.method import Need, Result
+from mobilequant.pipeline.progress import Track
+
+SESSION = Need("session", "model")
+
+
+@dataclass(frozen=True)
+class Session:
+    """The quantized model as it is, the calibration windows (N, T), progress, and a memory that survives a kill."""
+
+    state: QuantizedModel
+    windows: Tensor
+    track: Track
+    checkpoint: Checkpoint
+    step: str
+
+    def keep(self, name: str, found: Result) -> None:
+        """Keep part of the work under a name; after return it survives a kill."""
+        self.checkpoint.save(self.step, name, found)
+
+    def recall(self, name: str) -> Result | None:
+        """What was kept, on the device of the run; None when there is nothing."""
+        found = self.checkpoint.load(self.step, name)
+        return None if found is None else found.to(self.windows.device)

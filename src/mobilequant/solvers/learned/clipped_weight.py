@@ -1,0 +1,78 @@
+"""Learned weight clipping as published (OmniQuant's LWC, arXiv 2308.13137, eq. 2; MobileQuant, arXiv 2408.13933, §4.1).
+
+    high = σ(a) · max w,    low = σ(b) · min w        per row, or per matrix; a and b start at 4, which clips 1.8 %
+
+The integers of this project take symmetric weights; matrices of other formats can be simulated, not lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mobilequant.models.model import Model
+from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.straight_through import fake_quantize
+
+_START = 4.0
+_SMALLEST = 1e-5  # of a scale
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How one matrix (or vector of gains) is rounded."""
+
+    num_bits: int
+    symmetric: bool
+    per_channel: bool
+
+
+class ClippedWeights:
+    """Weights rounded to nearest inside a learned range."""
+
+    name = "clip"
+
+    def __init__(self, model: Model, formats: Mapping[str, WeightFormat]) -> None:
+        self._formats = dict(formats)
+        self._leaves: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, each in formats.items():
+            rows = len(model.weight(name)) if each.per_channel else 1
+            start = torch.full((rows, 1), _START, device=model.device)
+            self._leaves[name] = (leaf(start), leaf(start))
+
+    def parameters(self, part: str) -> Tensors:
+        """Two leaves per matrix."""
+        names = [name for name in self._formats if part_of(name) == part]
+        highs = {f"{name}.high": self._leaves[name][0] for name in names}
+        return highs | {f"{name}.low": self._leaves[name][1] for name in names}
+
+    def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
+        """The rounded matrices of a part."""
+        names = [name for name in self._formats if part_of(name) == part]
+        return {f"{name}.weight": self._rounded(name, tensors[f"{name}.weight"]) for name in names}
+
+    def _rounded(self, name: str, weight: Tensor) -> Tensor:
+        how = self._formats[name]
+        rows = weight if how.per_channel else weight.reshape(1, -1)
+        scale, zero_point, qmin, qmax = self._grid(name, rows)
+        return fake_quantize(rows, scale, zero_point, qmin, qmax).view_as(weight)
+
+    def scale(self, name: str, weight: Tensor) -> Tensor:
+        """The learned scale (R, 1) of a matrix as it is in front of this piece."""
+        rows = weight if self._formats[name].per_channel else weight.reshape(1, -1)
+        return self._grid(name, rows)[0]
+
+    def _grid(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor, int, int]:
+        """Scale and zero point (R, 1) and the limits of the codes."""
+        how, (a, b) = self._formats[name], self._leaves[name]
+        high, low = a.sigmoid() * rows.amax(1, keepdim=True), b.sigmoid() * rows.amin(1, keepdim=True)
+        if how.symmetric:
+            qmax = 2 ** (how.num_bits - 1) - 1
+            scale = (torch.maximum(high.abs(), low.abs()) / qmax).clamp_min(_SMALLEST)
+            return scale, torch.zeros_like(scale), -qmax - 1, qmax
+        qmax = 2**how.num_bits - 1
+        scale = ((high - low) / qmax).clamp_min(_SMALLEST)
+        return scale, (-low / scale).detach().round(), 0, qmax

@@ -1,0 +1,41 @@
+"""Finished codes whose row scales may still move: the cheapest thing to train behind GPTQ (EfficientQAT's E2E-QP,
+arXiv 2407.11062, §3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+
+
+class FixedCodes:
+    """weight[o, i] = codes[o, i] · scale[o] · exp(leaf[o]); group multipliers stay."""
+
+    name = "scales"
+
+    def __init__(self, weights: Mapping[str, QuantizedWeight]) -> None:
+        self._weights = dict(weights)
+        self._leaves = {name: leaf(torch.zeros_like(weight.scale)) for name, weight in weights.items()}
+
+    def parameters(self, part: str) -> Tensors:
+        """One leaf per matrix."""
+        return {f"{name}.row_scale": self._leaves[name] for name in self._weights if part_of(name) == part}
+
+    def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
+        """The dequantized matrices of a part."""
+        return {
+            f"{name}.weight": weight.dequantize() * self._leaves[name].exp()[:, None]
+            for name, weight in self._weights.items()
+            if part_of(name) == part
+        }
+
+    @torch.no_grad()
+    def finished(self, name: str) -> QuantizedWeight:
+        """The same codes with the learned scales."""
+        weight = self._weights[name]
+        return replace(weight, scale=weight.scale * self._leaves[name].exp())

@@ -1,0 +1,96 @@
+"""Learned equalization: the free scales of scale pairs as leaves (OmniQuant's LET, arXiv 2308.13137, eq. 3–5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
+from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf, part_of
+from mobilequant.transforms.scale import divide_and_multiply
+
+SMALLEST = 1e-2  # published: a scale is never smaller
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """How a free scale of one is written as a leaf, and how it comes back."""
+
+    start: float
+    scale: Callable[[Tensor], Tensor]
+
+
+def _logarithm(value: Tensor) -> Tensor:
+    return value.exp()
+
+
+def _plain(value: Tensor) -> Tensor:
+    return torch.where(value.abs() < SMALLEST, SMALLEST, value.abs())
+
+
+LOGARITHM = Parametrization(0.0, _logarithm)
+PLAIN = Parametrization(1.0, _plain)  # as MobileQuant trains it
+
+
+class PairScales:
+    """Free scales that start at one, on top of what is folded; tied heads are left out (powers of two only)."""
+
+    name = "pairs"
+
+    def __init__(
+        self, arch: Architecture, kinds: Iterable[Kind], device: torch.device, how: Parametrization = LOGARITHM
+    ) -> None:
+        allowed = frozenset(kinds)
+        self._how = how
+        self._pairs = [_Placed.of(arch, p, device) for p in scale_pairs(arch) if p.kind in allowed and not p.tied]
+        self._leaves = {
+            placed.pair.name: leaf(torch.full((placed.pair.num_channels,), how.start, device=device))
+            for placed in self._pairs
+        }
+
+    def parameters(self, part: str) -> Tensors:
+        """One leaf per pair."""
+        return {f"{placed.pair.name}.scale": self._leaves[placed.pair.name] for placed in self._in(part)}
+
+    def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
+        """The folded tensors of a part."""
+        seen, changed = dict(tensors), dict[str, Tensor]()
+        for placed in self._in(part):
+            scale = self._how.scale(self._leaves[placed.pair.name]).double()
+            folded = divide_and_multiply(seen, placed.pair, (1 / scale)[placed.producers], scale[placed.consumers])
+            seen |= folded
+            changed |= folded
+        return changed
+
+    def rewrite_cache(self, keys: Tensor, values: Tensor, part: str) -> tuple[Tensor, Tensor]:
+        """Constant keys and values (G, P, D) of a block as the folded projections would have made them."""
+        for placed in self._in(part):
+            scale = self._how.scale(self._leaves[placed.pair.name])
+            if placed.pair.kind == "q_to_k":
+                keys = keys * scale[placed.consumers].view(-1, 1, keys.shape[-1])
+            if placed.pair.kind == "v_to_o":
+                values = values / scale[placed.producers].view(-1, 1, values.shape[-1])
+        return keys, values
+
+    def _in(self, part: str) -> list[_Placed]:
+        return [placed for placed in self._pairs if placed.part == part]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A pair with its index maps on the device, made once because a captured step may not copy from the host."""
+
+    pair: ScalePair
+    part: str
+    producers: Tensor
+    consumers: Tensor
+
+    @classmethod
+    def of(cls, arch: Architecture, pair: ScalePair, device: torch.device) -> _Placed:
+        part = HEAD if pair.layer is None else part_of(pair.name)
+        maps = (torch.tensor(index(arch, pair), device=device) for index in (producer_index, consumer_index))
+        return cls(pair, part, *maps)

@@ -1,0 +1,103 @@
+"""Weights that are rounded in every forward pass, with what may be learned about it.
+
+    scale = covering scale of the row × share,     weight → clamp(⌊weight/scale + offset + ½⌋) · scale
+
+``share`` (one number per row) cuts or stretches the range: learned weight clipping. ``offset`` (one number per weight,
+in steps) moves a weight over the edge to another code: bounded by half a step it is learned rounding as in SignRound
+(arXiv 2309.05516, eq. 3); unbounded it trains the weight itself under the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mobilequant.models.model import Model
+from mobilequant.numerics.qtype import QType
+from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.group_scale import integer_groups
+from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.range_search import WeightRange
+from mobilequant.solvers.rounding import nearest_codes
+from mobilequant.solvers.straight_through import fake_quantize, with_gradient_scale
+
+Offset = Literal["none", "rounding", "free"]
+
+
+class RoundedWeights:
+    """Symmetric weights per output channel or group, in the formats of a scheme."""
+
+    name = "weights"
+
+    def __init__(
+        self, model: Model, scheme: Scheme, linears: Iterable[str], weight_range: WeightRange, offset: Offset = "none"
+    ) -> None:
+        self._scheme, self._offset = scheme, offset
+        self._linears = list(linears)
+        self._shares: dict[str, Tensor] = {}
+        self._offsets: dict[str, Tensor] = {}
+        self._zero = torch.zeros((), device=model.device)
+        for name in self._linears:
+            rows, qtype = self._rows(name, model.weight(name).float()), scheme.weight_qtype(name)
+            wanted = weight_range.row_scale(rows, qtype)
+            self._shares[name] = leaf((wanted / covering(rows, qtype)).clamp_min(1e-3).log())
+            if offset != "none":
+                self._offsets[name] = leaf(torch.zeros_like(rows))
+
+    def parameters(self, part: str) -> Tensors:
+        """Shares of the rows of every matrix, and offsets of its weights where they are learned."""
+        names = [name for name in self._linears if part_of(name) == part]
+        shares = {f"{name}.share": self._shares[name] for name in names}
+        return shares | {f"{name}.offset": self._offsets[name] for name in names if name in self._offsets}
+
+    def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
+        """The rounded matrices of a part."""
+        return {f"{n}.weight": self._rounded(n, tensors) for n in self._linears if part_of(n) == part}
+
+    def _rounded(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+        weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
+        rows = self._rows(name, weight)
+        scale = self._scale(name, rows)[:, None]
+        rounded = fake_quantize(self._moved(name, rows, scale), scale, self._zero, qtype.qmin, qtype.qmax)
+        return rounded.view_as(weight)
+
+    def _scale(self, name: str, rows: Tensor) -> Tensor:
+        """Scale (R,) of rows (R, W)."""
+        qtype = self._scheme.weight_qtype(name)
+        share = with_gradient_scale(self._shares[name], 1 / math.sqrt(rows.shape[1] * qtype.qmax))
+        return covering(rows, qtype) * share.exp()
+
+    def _moved(self, name: str, rows: Tensor, scale: Tensor) -> Tensor:
+        """The rows with their offsets, which are counted in steps."""
+        if name not in self._offsets:
+            return rows
+        offset = self._offsets[name]
+        if self._offset == "rounding":
+            offset = offset.clamp(-0.5, 0.5)
+        return rows + scale.detach() * offset
+
+    def _rows(self, name: str, weight: Tensor) -> Tensor:
+        """Whatever shares one scale, as rows (R, W)."""
+        width = self._scheme.weight_group_size(name) or weight.shape[1]
+        return weight.reshape(-1, width)
+
+    @torch.no_grad()
+    def finished(self, name: str, tensors: Mapping[str, Tensor]) -> QuantizedWeight:
+        """The integer codes and scales of a matrix, from its tensors in front of this piece."""
+        weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
+        rows = self._rows(name, weight)
+        wanted = self._scale(name, rows)
+        moved = self._moved(name, rows, wanted[:, None]).view_as(weight)
+        scale = integer_groups(wanted, len(weight), self._scheme.weight_group_size(name))
+        return scale.with_codes(nearest_codes(moved, scale.elements(weight.shape[1]), qtype), qtype)
+
+
+def covering(rows: Tensor, qtype: QType) -> Tensor:
+    """The smallest scale (R,) that clips nothing in rows (R, W); differentiable."""
+    reach = torch.maximum(rows.amax(dim=1) / qtype.qmax, rows.amin(dim=1) / qtype.qmin)
+    return reach.clamp_min(torch.finfo(torch.float32).tiny * 256)

@@ -1,0 +1,37 @@
+"""What the float model says about the training windows, worked out once: the targets of distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mobilequant.models import decoder
+from mobilequant.models.model import KVPrefix, Model
+from mobilequant.pipeline.progress import Track, silent
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Of windows (N, T): hidden (N, T, C), the residual behind the last block; top (N, T, K), the log-probabilities of
+    the K likeliest next tokens; tokens (N, T, K), which they are."""
+
+    hidden: Tensor
+    top: Tensor
+    tokens: Tensor
+
+
+@torch.inference_mode()
+def ask_teacher(
+    model: Model, windows: Tensor, prefix: KVPrefix | None, *, num_top: int, track: Track = silent
+) -> Targets:
+    """Targets of windows (N, T), one window at a time."""
+    hidden, top, tokens = [], [], []
+    for window in track(windows, "teacher", len(windows)):
+        residual = decoder.body(model, window[None], prefix=prefix)
+        values, indices = decoder.head(model, residual)[0].log_softmax(-1).topk(num_top, dim=-1)
+        hidden.append(residual[0])
+        top.append(values)
+        tokens.append(indices)
+    return Targets(torch.stack(hidden), torch.stack(top), torch.stack(tokens))
