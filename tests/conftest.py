@@ -23,9 +23,9 @@ prefix: {{tokens: auto, max_tokens: 1}}
 methods:
   - smoothquant: {{alpha: 0.5}}
   - ranges: {{estimator: minmax}}
+  - sixteen_bit: {{fraction_of_down: 0.5}}
   - rtn
 data: {{text: {text}, window: 24, count: 4, seed: 0}}
-sixteen_bit: {{fraction_of_down: 0.5}}
 seed: 0
 """
 

@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 
+from mobilequant.arch import point
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import save_graph, write_manifest
 from mobilequant.integer.provable import provable
@@ -15,7 +16,6 @@ from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.scheme import parse_scheme
-from mobilequant.solvers.sensitivity import down_inputs, sixteen_bit_ranges, widened
 
 # What no family of models.tiny shows: config entries and architecture entries that differ from the family's.
 VARIANTS = {
@@ -32,22 +32,20 @@ def windows():
 
 
 @cache
-def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), ptf=True, wide_down=False, wide_probs=False):
+def quantized(name, scheme="static_w8c_a8_kv8", *, prefix=(1, 5), ptf=True, wide=(), narrow=()):
     model_type, config, arch = VARIANTS.get(name, (name, {}, {}))
     model = tiny_model(model_type, **config)
     model = replace(model, arch=replace(model.arch, **arch))
-    layers = range(model.arch.num_layers)
-    probs = frozenset(f"layers.{i}.probs" for i in layers) if wide_probs else frozenset()
+    points = list(point.all_points(model.arch))
+    wide, narrow = (frozenset(each for each in points if point.role_of(each) in roles) for roles in (wide, narrow))
+    formats = replace(parse_scheme(scheme), sixteen_bit=wide, eight_bit=narrow)
     methods = [make(method, options) for method, options in RECIPE.items() if ptf or method != "ptf"]
-    found = run_methods(model, parse_scheme(scheme).with_sixteen_bit(probs), methods, windows(), prefix=prefix)
-    if wide_down:
-        found = widened(found, sixteen_bit_ranges(found, windows(), frozenset(down_inputs(found))))
-    return provable(found)
+    return provable(run_methods(model, formats, methods, windows(), prefix=prefix))
 
 
 @pytest.fixture(scope="session")
 def tiny_quantized():
-    """(family or variant, scheme name, *, prefix, ptf, wide_down, wide_probs) → QuantizedModel, made once."""
+    """(family or variant, scheme name, *, prefix, ptf, wide roles, narrow roles) → QuantizedModel, made once."""
     return quantized
 
 

@@ -108,7 +108,7 @@ def test_a_sliding_window_forgets_all_but_the_prefix(tiny_graph):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("tokens", [TOKENS, torch.zeros(20, dtype=torch.int64), torch.full((20,), 95)], ids=range(3))
 def test_the_tap_sees_every_tensor_within_its_limits(name, tokens, tiny_graph):
-    graph = tiny_graph(name, SCHEME, wide_down=True, wide_probs=True)
+    graph = tiny_graph(name, SCHEME, wide=("product", "act", "probs"))
     interpreter, seen = Interpreter(graph), []
 
     def look(spec, codes):

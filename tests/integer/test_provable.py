@@ -27,7 +27,7 @@ def with_smaller_rows(quantized, name, factor, rows):
 
 
 def test_a_16_bit_input_is_narrowed_as_far_as_needed(tiny_quantized):
-    quantized = tiny_quantized("llama", "static_w4g16_a8_kv8", wide_down=True)
+    quantized = tiny_quantized("llama", "static_w4g16_a8_kv8", wide=("product",))
     assert quantized.activations["layers.0.product"].qtype.qmax < 32767
     down = next(op for op in lower(quantized).ops if op.output == "layers.0.down")
     assert INT32_MAX * 0.9 < down.attributes["accumulator_bound"] <= INT32_MAX
@@ -35,9 +35,9 @@ def test_a_16_bit_input_is_narrowed_as_far_as_needed(tiny_quantized):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("factor", [1e-6, 1e-12, 1e-37])
-@pytest.mark.parametrize(("matrix", "wide"), [("layers.0.q", False), ("layers.0.down", True)])
+@pytest.mark.parametrize(("matrix", "wide"), [("layers.0.q", ()), ("layers.0.down", ("act",))])
 def test_nearly_dead_rows_keep_their_bias(scheme, factor, matrix, wide, tiny_quantized):
-    dying = with_smaller_rows(tiny_quantized("opt", scheme, wide_down=wide), matrix, factor, [0, 3])
+    dying = with_smaller_rows(tiny_quantized("opt", scheme, wide=wide), matrix, factor, [0, 3])
     quantized = provable(dying)
     graph = lower(quantized)
     source = next(op.inputs[0] for op in graph.ops if op.output == matrix)
@@ -49,7 +49,7 @@ def test_nearly_dead_rows_keep_their_bias(scheme, factor, matrix, wide, tiny_qua
 
 
 def test_one_dead_row_does_not_cost_the_input_its_bits(tiny_quantized):
-    quantized = tiny_quantized("opt", wide_down=True)
+    quantized = tiny_quantized("opt", wide=("act",))
     changed = provable(with_smaller_rows(quantized, "layers.0.down", 1e-12, [0]))
     assert changed.activations == quantized.activations
     before, after = quantized.weights["layers.0.down"], changed.weights["layers.0.down"]

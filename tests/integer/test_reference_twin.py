@@ -156,7 +156,8 @@ class Twin:
     def table16(self):
         table, x = self.constant("table"), self.codes()
         i, f = ((x + 2**15) >> 7).astype(int), x & 127
-        return (table[i] * 128 + (table[i + 1] - table[i]) * f + 64) >> 7
+        n = {"int16": 7, "uint8": 14}[self.graph.tensors[self.op.output].dtype]
+        return (table[i] * 128 + (table[i + 1] - table[i]) * f + 2 ** (n - 1)) >> n
 
     def multiply(self):
         return self.requantized(self.x(0) * self.x(1))
@@ -173,11 +174,18 @@ def rescale(v, mantissa, shift):
 
 CASES = {
     "rms norm, rope, gate, grouped 4-bit": ("llama", "static_w4g16_a8_kv8", {}),
-    "layer norm, learned positions, biases, relu": ("opt", "static_w8c_a8_kv8", {"wide_down": True}),
+    "layer norm, learned positions, biases, relu": ("opt", "static_w8c_a8_kv8", {"wide": ("act",)}),
     "parallel residual, gelu, partial rope, 16-bit probabilities": (
-        "gpt_neox", "static_w4c_a8_kv8", {"wide_probs": True}
+        "gpt_neox", "static_w4c_a8_kv8", {"wide": ("probs",)}
     ),
     "soft-caps, post norms, windows": ("gemma2", "static_w4c_a8_kv8", {}),
+    "8-bit scores and outputs": ("llama", "static_w8c_a8_kv8", {"narrow": ("scores", "o", "down")}),
+    "8-bit scores and outputs, biases": ("opt", "static_w8c_a8_kv8", {"narrow": ("scores", "o", "down")}),
+    "8-bit soft-caps of 16-bit scores, 8-bit post norms": (
+        "gemma2", "static_w4c_a8_kv8", {"narrow": ("capped", "attn_post_norm", "mlp_post_norm")}
+    ),
+    "16-bit soft-caps of 8-bit scores": ("gemma2", "static_w8c_a8_kv8", {"narrow": ("scores",)}),
+    "8-bit soft-caps of 8-bit scores": ("gemma2", "static_w8c_a8_kv8", {"narrow": ("scores", "capped")}),
     "head norms, windows, no prefix": ("gemma3_text", "static_w8c_a8_kv8", {"prefix": ()}),
     "residual of one step": ("gemma3_text", "static_w8c_a8_kv8", {"ptf": False}),
     "residual of one step, learned positions": ("gpt2", "static_w8c_a8_kv8", {"ptf": False}),
@@ -197,7 +205,7 @@ def test_every_tensor_equals_the_twins(case, tiny_graph):
     for op in graph.ops:
         found, wanted = seen[op.output].numpy().astype(object), expected[op.output]
         assert found.shape == wanted.shape
-        if op.kind in ("attention_scores", "table16") and found.ndim == 3:
+        if op.kind in ("attention_scores", "table8", "table16") and found.ndim == 3:
             visible = scores_with_a_meaning(graph, op.output, twin)
             found, wanted = found[:, visible], wanted[:, visible]
         assert (found == wanted).all(), op.output

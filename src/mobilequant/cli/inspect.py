@@ -36,6 +36,7 @@ def _facts(found: dict[str, Any]) -> dict[str, str]:
         "bits per weight": f"{found['bits_per_weight']:.3f}",
         "16-bit activations": f"{len(found['sixteen_bit'])} of {found['activations']} (names: --format json)",
         "16-bit inputs of linears": ", ".join(wide) or "none",
+        "16-bit islands removed": str(len(found["eight_bit_islands"])),
         "constant prefix": f"{len(found['prefix_tokens'])} tokens {found['prefix_tokens']}",
         "context": f"{found['context']} tokens",
         "recipe": found["recipe_sha256"],

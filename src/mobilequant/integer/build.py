@@ -17,7 +17,7 @@ from mobilequant.integer.ops.norm import GAIN_SHIFT, STANDARDIZED_BITS
 from mobilequant.integer.ops.rope import TABLE_BITS, rope_tables
 from mobilequant.integer.ops.softmax import OCTAVE_BITS, exp2_table
 from mobilequant.integer.ops.table import RealFunction, table8, table16
-from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE
+from mobilequant.integer.shape import MAX_CHANNELS, PROBABILITY_ONE, TABLE16_FRACTION_BITS
 from mobilequant.models.quantized import quantize
 from mobilequant.numerics.fixed_point import MAX_SHIFT, MIN_SHIFT, Multiplier, multiplier, multipliers
 from mobilequant.numerics.qparams import QParams
@@ -161,11 +161,10 @@ class GraphBuilder:
         target = self._tensor(output, spec.channels)
         if spec.dtype == "uint8":
             kind, entries = "table8", table8(function, spec.qparams(), target.qparams())
-        elif target.dtype == "int16":
-            kind, entries = "table16", table16(function, spec.qparams(), target.qparams())
         else:
-            raise LoweringError(f"{output}: a table from 16 to 8 bits is not defined", "Make both tensors 16-bit.")
-        constant = self._constant(f"{output}.table", target.dtype, entries)
+            fraction_bits = TABLE16_FRACTION_BITS[target.dtype]
+            kind, entries = "table16", table16(function, spec.qparams(), target.qparams(), fraction_bits)
+        constant = self._constant(f"{output}.table", entries.dtype.name, entries)
         self._add(Op(kind, (source,), output, {}, {"table": constant}))
 
     def multiply(self, a: str, b: str, output: str) -> None:

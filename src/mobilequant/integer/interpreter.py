@@ -22,7 +22,7 @@ from mobilequant.integer.ops.requantize import Output, centered, requantize
 from mobilequant.integer.ops.rope import integer_rope
 from mobilequant.integer.ops.softmax import exponential_table, integer_softmax
 from mobilequant.integer.ops.table import look_up8, look_up16
-from mobilequant.integer.shape import CACHE_ZERO_POINT, PROBABILITY_ONE
+from mobilequant.integer.shape import CACHE_ZERO_POINT, PROBABILITY_ONE, TABLE16_FRACTION_BITS
 from mobilequant.models.decoder import visible_tokens
 from mobilequant.numerics.fixed_point import rescale
 
@@ -209,7 +209,9 @@ class Interpreter:
         return look_up8(values[op.inputs[0]], self._constant(op, "table"))
 
     def _table16(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
-        return look_up16(values[op.inputs[0]], self._constant(op, "table"))
+        output = self.graph.tensors[op.output].dtype
+        codes = look_up16(values[op.inputs[0]], self._constant(op, "table"), TABLE16_FRACTION_BITS[output])
+        return codes.to(_STORAGE[output])
 
     def _multiply(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         a, b = op.inputs

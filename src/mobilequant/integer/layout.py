@@ -1,6 +1,6 @@
 """What flows where: rows of channels everywhere, but scores and probabilities of heads inside attention.
 
-rows (T, C) ─ attention_scores ─▶ scores (H, T, S) ─ [table16] ─ softmax ─▶ probabilities (H, T, S)
+rows (T, C) ─ attention_scores ─▶ scores (H, T, S) ─ [table] ─ softmax ─▶ probabilities (H, T, S)
                                                           rows (T, C) ◀─ attention_context ─┘
 """
 
@@ -11,6 +11,7 @@ from collections import Counter
 from mobilequant.integer.graph import TOKENS, IntegerGraph, Op
 from mobilequant.integer.requirement import require
 
+_TABLES = ("table8", "table16")
 _READS = {"softmax": "scores", "attention_context": "probabilities"}
 
 
@@ -42,13 +43,13 @@ def _check_inputs(op: Op, flow: dict[str, str]) -> None:
     if reads_tokens:
         return
     first, *others = (flow[name] for name in op.inputs)
-    allowed = ("rows", "scores") if op.kind == "table16" else (_READS.get(op.kind, "rows"),)
+    allowed = ("rows", "scores") if op.kind in _TABLES else (_READS.get(op.kind, "rows"),)
     require(first in allowed, f"op {op.output!r} ({op.kind}) cannot read {first}")
     require(set(others) <= {"rows"}, f"op {op.output!r} ({op.kind}) cannot read {others}")
 
 
 def _flow(op: Op, flow: dict[str, str]) -> str:
-    if op.kind == "table16":
+    if op.kind in _TABLES:
         return flow[op.inputs[0]]
     return {"attention_scores": "scores", "softmax": "probabilities"}.get(op.kind, "rows")
 

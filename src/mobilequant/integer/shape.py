@@ -18,6 +18,7 @@ from mobilequant.numerics.fixed_point import MAX_SHIFT, MIN_SHIFT
 
 MAX_CHANNELS = 1 << 14  # of one norm
 PROBABILITY_ONE = {"uint8": 256, "int16": 32768}
+TABLE16_FRACTION_BITS = {"uint8": 7, "int16": 0}  # of the entries of a table, by what it writes
 CACHE_ZERO_POINT = 128
 _MAX_EPSILON, _MAX_NORM_BIAS, _MAX_HEAD_DIM = 1 << 61, 1 << 30, 1 << 16
 _EXP2_ONE = 1 << 16  # the first entry of the softmax table
@@ -186,7 +187,6 @@ def _require_centred(op: _View, number: int) -> None:
 
 def _softmax(op: _View) -> None:
     op.same_channels()
-    op.require(op.source().dtype == "int16", "scores must be int16")
     one = PROBABILITY_ONE[op.target.dtype]
     op.require(op.attribute("one") == one and op.target.zero_point == 0, f"probabilities need one = {one}, zero at 0")
     op.shape("table", 256)
@@ -196,18 +196,20 @@ def _softmax(op: _View) -> None:
 
 def _table8(op: _View) -> None:
     _table(op, "uint8", 256)
+    op.require(op.array("table").dtype.name == op.target.dtype, f"the table must be {op.target.dtype}")
+    op.within("table", op.target.qmin, op.target.qmax)
 
 
 def _table16(op: _View) -> None:
     _table(op, "int16", 513)
+    bits = TABLE16_FRACTION_BITS[op.target.dtype]
+    op.within("table", op.target.qmin << bits, op.target.qmax << bits)
 
 
 def _table(op: _View, source: str, entries: int) -> None:
     op.same_channels()
     op.require(op.source().dtype == source, f"the input must be {source}")
-    op.require(op.array("table").dtype.name == op.target.dtype, f"the table must be {op.target.dtype}")
     op.shape("table", entries)
-    op.within("table", op.target.qmin, op.target.qmax)
 
 
 def _multiply(op: _View) -> None:

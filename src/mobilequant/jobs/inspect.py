@@ -15,8 +15,8 @@ def inspect(package: str | Path) -> dict[str, Any]:
 
     Returns:
         ``float_ops`` (their number; 0 in a valid graph), ``sixteen_bit`` (all 16-bit activations),
-        ``sixteen_bit_inputs`` (those that the recipe added), ``bits_per_weight``, ``size_bytes`` by role, ``ops`` by
-        kind, and where the package comes from.
+        ``sixteen_bit_inputs`` (those that the recipe added), ``eight_bit_islands`` (those that it removed),
+        ``bits_per_weight``, ``size_bytes`` by role, ``ops`` by kind, and where the package comes from.
 
     Raises:
         PackageError: the package is missing or damaged.
@@ -31,6 +31,7 @@ def inspect(package: str | Path) -> dict[str, Any]:
         "bits_per_weight": bits_per_weight(graph),
         "sixteen_bit": graph.sixteen_bit(),
         "sixteen_bit_inputs": opened.about.sixteen_bit,
+        "eight_bit_islands": opened.about.eight_bit,
         "activations": len(graph.tensors),
         "prefix_tokens": list(graph.prefix_tokens),
         "context": graph.context,

@@ -64,6 +64,7 @@ class About(BaseModel):
     model: _Source
     scheme: Printable
     sixteen_bit: list[str]
+    eight_bit: list[str] = []  # absent before sixteen_bit was a method
     recipe_sha256: str
     leading_token: int | None
     calibration: _Calibration

@@ -15,7 +15,9 @@ from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.methods.registry import make
 from mobilequant.methods.rotate.method import Rotate
+from mobilequant.methods.sixteen_bit.method import CHOICE_WINDOWS, SixteenBit, SixteenBitConfig
 from mobilequant.models.canonical import block_shapes
+from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
 
@@ -23,6 +25,7 @@ from mobilequant.pipeline.resource import Plan
 _PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0, "rotate": 0.0}  # ptf shares the pass of its neighbour
 _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
+_ISLAND_PASSES = 4.0  # ranges, and about six tries of a quarter of the windows, float and rounded
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
 _FLOAT_BYTES = 4
 _PROGRAM_BYTES = 400_000_000
@@ -51,9 +54,8 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     table = arch.vocab_size * arch.hidden_size
     tables = _table_parameters(replace(arch, tied_head=False) if rotated else arch)
     blocks = block_parameters(arch)
-    names = [method.name for method in recipe.methods]
-    passes = sum(_PASSES.get(name, 1.0) for name in names) + (_PREFIX_PASSES if recipe.prefix.max_tokens else 0.0)
-    passes += _SIXTEEN_BIT_PASSES if recipe.sixteen_bit.fraction_of_down else 0.0
+    passes = sum(_passes(method, arch, recipe.data.count) for method in _methods(recipe))
+    passes += _PREFIX_PASSES if recipe.prefix.max_tokens else 0.0
     tokens = recipe.data.window * recipe.data.count
     operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD
     weights = (blocks + tables) * _FLOAT_BYTES
@@ -67,10 +69,24 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Pla
     )
 
 
+def _passes(method: Method, arch: Architecture, count: int) -> float:
+    """Passes over all ``count`` windows; to try single points is to run half of the blocks on a few of them."""
+    if not isinstance(method, SixteenBit):
+        return _PASSES.get(method.name, 1.0)
+    config: SixteenBitConfig = method.config
+    tries = arch.num_layers * len(config.remove) * CHOICE_WINDOWS / count / 2
+    return (_SIXTEEN_BIT_PASSES if config.fraction_of_down else 0.0) + (
+        tries + _ISLAND_PASSES if config.remove else 0.0
+    )
+
+
 def _residual_rotated(arch: Architecture, recipe: Recipe) -> bool:
     """Whether the recipe rotates the residual of this model; its head then is a matrix of its own."""
-    methods = [make(entry.name, entry.options) for entry in recipe.methods]
-    return any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in methods)
+    return any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in _methods(recipe))
+
+
+def _methods(recipe: Recipe) -> list[Method]:
+    return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
 def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> float:

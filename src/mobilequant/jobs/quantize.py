@@ -1,7 +1,7 @@
 """From a model's name to a package on disk.
 
-model ─▶ windows ─▶ prefix ─▶ methods ─▶ 16-bit points ─▶ integer graph ─▶ package
-         (text)     (sinks)   (checkpoint per unit)        (lowered)       (appears whole or not at all)
+model ─▶ windows ─▶ prefix ─▶ methods ─────────────▶ integer graph ─▶ package
+         (text)     (sinks)   (checkpoint per unit)  (lowered)        (appears whole or not at all)
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
-from mobilequant.jobs.shared_work import SIXTEEN_BIT, shared_steps
+from mobilequant.jobs.shared_work import shared_steps
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
-from mobilequant.methods.unit import MODEL
 from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.sources.builtin import builtins
@@ -43,18 +42,16 @@ from mobilequant.pipeline import resource
 from mobilequant.pipeline.checkpoint import Borrowing, Checkpoint
 from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.lock import locked
-from mobilequant.pipeline.method import Method, Result
+from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.recipe import Recipe, choose_recipe, recipe_hash
 from mobilequant.pipeline.resource import Plan
 from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
-from mobilequant.solvers.sensitivity import choose_sixteen_bit, sixteen_bit_ranges, widened
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "prefix"
-_CHOICE_WINDOWS = 2  # windows on which the candidates for 16 bits are compared
 
 
 def quantize(
@@ -168,7 +165,6 @@ class Job:
             checkpoint=checkpoint,
             track=track,
         )
-        quantized = self._widened(quantized, windows, checkpoint, track)
         return provable(quantized.to("cpu"))  # from here on numpy computes
 
     def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
@@ -182,18 +178,6 @@ class Job:
             workspace.keep_note(_PREFIX, list(found))
         return tuple(found)
 
-    def _widened(
-        self, quantized: QuantizedModel, windows: Tensor, checkpoint: Checkpoint, track: Track
-    ) -> QuantizedModel:
-        """Give 16 bits to the few inputs of down that need them most."""
-        found = checkpoint.load(SIXTEEN_BIT, MODEL)
-        if found is None:
-            fraction = self.recipe.sixteen_bit.fraction_of_down
-            points = choose_sixteen_bit(quantized, windows[:_CHOICE_WINDOWS], fraction=fraction, track=track)
-            found = Result(activations=sixteen_bit_ranges(quantized, windows, points, track=track))
-            checkpoint.save(SIXTEEN_BIT, MODEL, found)
-        return widened(quantized, found.activations)
-
     def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
         """What the manifest says of where the package comes from."""
         arch = self.model.arch
@@ -201,6 +185,7 @@ class Job:
             "model": {"name": self.name, "sha256": run.model_sha256, "family": arch.family},
             "scheme": quantized.scheme.name,
             "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
+            "eight_bit": sorted(quantized.scheme.eight_bit),
             "recipe_sha256": recipe_hash(self.recipe),
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
             "leading_token": arch.leading_token,

@@ -13,22 +13,14 @@ if TYPE_CHECKING:
     from mobilequant.jobs.quantize import Job
     from mobilequant.pipeline.method import Method
 
-SIXTEEN_BIT = "sixteen_bit"  # the step behind the methods: 16 bits for a few inputs of down
-
 
 def shared_steps(earlier: Job, later: Job) -> frozenset[str]:
-    """Steps with the same outcome in both: the methods with which both recipes begin, up to the first that rounds
-    weights, and the choice of 16-bit points when nothing but rounding differs.
-    """
+    """Steps with the same outcome in both: the methods with which both recipes begin, up to the first that rounds."""
     if not _start_alike(earlier, later):
         return frozenset()
     pairs = zip(earlier.methods, later.methods, strict=False)
-    alike = [method for _, method in takewhile(lambda pair: _same_for_all_weights(*pair), pairs)]
-    steps = {step_name(number, method) for number, method in enumerate(alike)}
-    rest = [*earlier.methods[len(alike) :], *later.methods[len(alike) :]]
-    if all(method.rounds for method in rest) and earlier.recipe.sixteen_bit == later.recipe.sixteen_bit:
-        steps.add(SIXTEEN_BIT)
-    return frozenset(steps)
+    alike = takewhile(lambda pair: _same_for_all_weights(*pair), pairs)
+    return frozenset(step_name(number, method) for number, (_, method) in enumerate(alike))
 
 
 def _start_alike(earlier: Job, later: Job) -> bool:

@@ -4,7 +4,7 @@ simulation.safetensors
   scale.<matrix>         (O,) real scale of every output channel; the codes are those of the integer graph
   real.<tensor>          norm gains and biases after all transforms, and the scales that transforms add
   prefix.{keys,values}.<layer>   the constant cache entries before rounding, (G, P, D)
-  header["simulation"]   scheme and its 16-bit points
+  header["simulation"]   scheme, its 16-bit points beyond the fixed roles, and the 8-bit points of these roles
 
 Everything else (codes, activation parameters, prefix tokens, whether the head is tied and the norms subtract a mean) is
 what the integer graph says.
@@ -31,7 +31,7 @@ from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import BY_NAME
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline.scheme import parse_scheme
+from mobilequant.pipeline.scheme import Scheme, parse_scheme
 
 SIMULATION, _HEADER = "simulation.safetensors", "simulation"
 
@@ -41,6 +41,7 @@ def save_simulation(quantized: QuantizedModel, folder: Path) -> None:
     header = {
         "scheme": quantized.scheme.name,
         "sixteen_bit": sorted(quantized.scheme.sixteen_bit),
+        "eight_bit": sorted(quantized.scheme.eight_bit),
     }
     # The format refuses views of shared memory, hence the copies; all of these are small.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _real_numbers(quantized)}
@@ -93,11 +94,17 @@ def _rebuild(
         weights[point.LM_HEAD] = weights[point.EMBED]
     return QuantizedModel(
         replace(source, tensors={**source.tensors, **real}),
-        parse_scheme(header["scheme"]).with_sixteen_bit(frozenset(header["sixteen_bit"])),
+        _scheme(header),
         weights,
         {name: tensor.qparams() for name, tensor in graph.tensors.items()},
         _prefix(graph, tensors, arch),
     )
+
+
+def _scheme(header: Mapping[str, Any]) -> Scheme:
+    """The scheme of a header; what a package from before 8-bit points were known does not name is none."""
+    wide, narrow = frozenset(header["sixteen_bit"]), frozenset(header.get("eight_bit", ()))
+    return replace(parse_scheme(header["scheme"]), sixteen_bit=wide, eight_bit=narrow)
 
 
 def _as_lowered(source: Model, graph: IntegerGraph) -> Model:

@@ -14,11 +14,12 @@ from mobilequant.methods.ptf.method import Ptf
 from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.rtn.method import Rtn
+from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
 METHODS: Mapping[str, type[Any]] = {
-    method.name: method for method in (Rotate, Center, Ptf, SmoothQuant, Ranges, Rtn, Gptq)
+    method.name: method for method in (Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq)
 }
 
 

@@ -15,7 +15,8 @@ _NAMED = 3  # how many missing names an error lists
 
 
 def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel:
-    """The state with the result of one unit of ``method`` taken in; a tied lm_head follows "embed".
+    """The state with the result of one unit of ``method`` taken in; a tied lm_head follows "embed", the scheme the
+    formats of activations.
 
     A result that comes back from a checkpoint lies on the CPU, whatever the device of the run.
 
@@ -30,7 +31,13 @@ def absorb(state: QuantizedModel, method: str, result: Result) -> QuantizedModel
     weights = {**state.weights, **result.weights}
     if model.arch.tied_head and point.EMBED in result.weights:
         weights[point.LM_HEAD] = result.weights[point.EMBED]
-    return replace(state, model=model, weights=weights, activations={**state.activations, **result.activations})
+    return replace(
+        state,
+        model=model,
+        scheme=state.scheme.with_formats(result.activations),
+        weights=weights,
+        activations={**state.activations, **result.activations},
+    )
 
 
 def _refuse_stale(state: QuantizedModel, method: str, result: Result) -> None:

@@ -6,9 +6,10 @@ prefix: {tokens: auto, max_tokens: 1}
 methods:
   - smoothquant: {alpha: 0.5}
   - ranges: {estimator: mse}
+  - sixteen_bit: {fraction_of_down: 0.1}
   - rtn
 data: {text: sotu, window: 512, count: 32, seed: 0}
-sixteen_bit: {fraction_of_down: 0.1, points: []}
+sixteen_bit: {points: []}
 seed: 0
 """
 
@@ -79,12 +80,17 @@ class CalibrationData(FrozenConfig):
 
 
 class SixteenBit(FrozenConfig):
-    """Inputs of down projections that may stay in 16 bits beyond the fixed 16-bit roles."""
+    """Points that are 16-bit in any case, beyond the fixed 16-bit roles; the method sixteen_bit finds more."""
 
-    fraction_of_down: FiniteFloat = Field(
-        default=0.0, ge=0.0, le=1.0, description="at most this part of the layers, worst error first"
-    )
-    points: tuple[str, ...] = Field(default=(), description="points that are 16-bit in any case, e.g. layers.2.product")
+    points: tuple[str, ...] = Field(default=(), description="names of activations, e.g. layers.2.product")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explain_what_moved(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "fraction_of_down" in value:
+            option = f"fraction_of_down: {value['fraction_of_down']}"
+            raise ValueError(f"{option} is now a method: put 'sixteen_bit: {{{option}}}' behind ranges in methods")
+        return value
 
 
 class Recipe(FrozenConfig):

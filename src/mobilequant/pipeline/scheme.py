@@ -3,16 +3,19 @@
     static_w4c_a8_kv8      4-bit weights per output channel, static 8-bit activations, 8-bit KV cache
     static_w4g64_a8_kv8    the same with one scale per 64 input channels
 
-Embedding and lm_head are always 8-bit per row. Which activations are 16-bit is an explicit list.
+Embedding and lm_head are always 8-bit per row. Which activations are 16-bit is an explicit list:
+the fixed roles, single points beyond them, and less single points of them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mobilequant.arch import point
 from mobilequant.errors import UsageError
+from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import INT4, INT8, INT16, UINT8, QType
 
 _NAME = re.compile(r"static_w(?P<bits>[48])(?P<grain>c|g(?P<group>[1-9]\d*))_a8_kv8")
@@ -30,15 +33,20 @@ SIXTEEN_BIT_ROLES = frozenset(
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of weights and activations; ``sixteen_bit`` names single points beyond the fixed roles."""
+    """Bits of weights and activations.
+
+    ``sixteen_bit`` names single points beyond the fixed 16-bit roles, ``eight_bit`` single points of these roles that
+    have 8 bits all the same.
+    """
 
     weight_bits: int
     group_size: int | None = None
     sixteen_bit: frozenset[str] = frozenset()
+    eight_bit: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
-        """The decodable name, without the list of single 16-bit points."""
+        """The decodable name, without the lists of single points."""
         grain = "c" if self.group_size is None else f"g{self.group_size}"
         return f"static_w{self.weight_bits}{grain}_a8_kv8"
 
@@ -55,7 +63,7 @@ class Scheme:
     def activation_qtype(self, name: str) -> QType:
         """The format of an activation point."""
         wide = name in self.sixteen_bit or point.role_of(name) in SIXTEEN_BIT_ROLES
-        return INT16 if wide else UINT8
+        return INT16 if wide and name not in self.eight_bit else UINT8
 
     def rounds_activations_like(self, other: Scheme) -> bool:
         """Whether the two differ in their weights at most."""
@@ -64,6 +72,17 @@ class Scheme:
     def with_sixteen_bit(self, points: frozenset[str]) -> Scheme:
         """The same scheme with more 16-bit points."""
         return replace(self, sixteen_bit=self.sixteen_bit | points)
+
+    def with_formats(self, activations: Mapping[str, QParams]) -> Scheme:
+        """The scheme in which points have the widths that they have been given; all others keep theirs."""
+        wide = {name for name, qparams in activations.items() if qparams.qtype.num_bits == INT16.num_bits}
+        narrow = activations.keys() - wide
+        fixed = {name for name in activations if point.role_of(name) in SIXTEEN_BIT_ROLES}
+        return replace(
+            self,
+            sixteen_bit=(self.sixteen_bit | (wide - fixed)) - narrow,
+            eight_bit=(self.eight_bit | (narrow & fixed)) - wide,
+        )
 
 
 def parse_scheme(name: str) -> Scheme:

@@ -7,13 +7,13 @@ one out of the fully rounded model instead would measure a small difference betw
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from mobilequant.arch import point
+from mobilequant.arch.size import elements_per_token
 from mobilequant.models.decoder import Tap, block, blocks, embed, head
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
@@ -22,16 +22,20 @@ from mobilequant.numerics.qtype import INT16
 from mobilequant.observe.collect import collect
 from mobilequant.pipeline.method import Need
 from mobilequant.pipeline.progress import Track, silent
+from mobilequant.solvers.divergence import Reference
 
 
 def choose_sixteen_bit(
     quantized: QuantizedModel, windows: Tensor, *, fraction: float = 0.1, track: Track = silent
 ) -> frozenset[str]:
-    """At most ⌊fraction · layers⌋ down_proj inputs: those whose 8-bit rounding costs the most KL on windows (N, T)."""
+    """At most ⌊fraction · layers⌋ down_proj inputs: those whose 8-bit rounding costs the most KL on windows (N, T) per
+    element that gets wider.
+    """
     wanted = math.floor(fraction * quantized.model.arch.num_layers)
     if wanted == 0:
         return frozenset()
-    costs = rounding_costs(quantized, windows, down_inputs(quantized), track=track)
+    formats = {name: quantized.activations[name] for name in down_inputs(quantized)}
+    costs = per_element(quantized, windows, rounding_costs(quantized, windows, formats, track=track))
     return frozenset(sorted(costs, key=lambda name: costs[name], reverse=True)[:wanted])
 
 
@@ -42,42 +46,31 @@ def down_inputs(quantized: QuantizedModel) -> list[str]:
     return [name for name in names if quantized.activations[name].qtype != INT16]
 
 
+def per_element(quantized: QuantizedModel, windows: Tensor, costs: Mapping[str, float]) -> dict[str, float]:
+    """Each point's cost divided by its elements per token, with windows (N, T) in view."""
+    seen = windows.shape[1] + (len(quantized.prefix) if quantized.prefix else 0)
+    return {name: cost / elements_per_token(quantized.model.arch, name, seen=seen) for name, cost in costs.items()}
+
+
 @torch.inference_mode()
 def rounding_costs(
-    quantized: QuantizedModel, windows: Tensor, points: Sequence[str], *, track: Track = silent
+    quantized: QuantizedModel, windows: Tensor, formats: Mapping[str, QParams], *, track: Track = silent
 ) -> dict[str, float]:
-    """Mean KL(float ‖ float with one point of a block rounded), nats per token over windows (N, T), for each point."""
+    """Mean KL(float ‖ float with one point of a block rounded), nats per token over windows (N, T), for each point of
+    ``formats``.
+    """
     model, prefix = quantized.model, quantized.prefix
     passes = [_residuals(model, window, prefix) for window in windows]
-    references = [_Reference.of(head(model, residuals[-1])[0]) for residuals in passes]
+    references = [Reference.of(head(model, residuals[-1])[0]) for residuals in passes]
 
     def cost(name: str) -> float:
-        layer, tap, total = point.layer_of(name), _rounding_alone(quantized, name), 0.0
+        layer, tap, total = point.layer_of(name), _rounding_alone(name, formats[name]), 0.0
         for residuals, reference in zip(passes, references, strict=True):
             hidden = blocks(model, residuals[layer], first=layer, tap=tap, prefix=prefix)
             total += reference.divergence(head(model, hidden)[0])
         return total / len(windows)
 
-    return {name: cost(name) for name in track(points, "16-bit choice", len(points))}
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """What does not change from one candidate to the next: probabilities (T, V) and Σ p·log p (T,)."""
-
-    probabilities: Tensor
-    negative_entropy: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor) -> _Reference:
-        logarithms = logits.log_softmax(-1)
-        probabilities = logarithms.exp()
-        return cls(probabilities, (probabilities * logarithms).sum(-1))
-
-    def divergence(self, logits: Tensor) -> float:
-        """Mean KL to other logits z: Σ p·log p − Σ p·z + log Σ exp z."""
-        expected = torch.einsum("tv,tv->t", self.probabilities, logits)
-        return (self.negative_entropy - expected + logits.logsumexp(-1)).mean().item()
+    return {name: cost(name) for name in track(list(formats), "16-bit choice", len(formats))}
 
 
 def _residuals(model: Model, window: Tensor, prefix: KVPrefix | None) -> list[Tensor]:
@@ -101,13 +94,6 @@ def sixteen_bit_ranges(
     return {name: symmetric(margin * max(-stats[need].low, stats[need].high), INT16) for name, need in needs.items()}
 
 
-def widened(quantized: QuantizedModel, ranges: Mapping[str, QParams]) -> QuantizedModel:
-    """The same model with 16 bits at the points of ``ranges``."""
-    scheme = quantized.scheme.with_sixteen_bit(frozenset(ranges))
-    return replace(quantized, scheme=scheme, activations={**quantized.activations, **ranges})
-
-
-def _rounding_alone(quantized: QuantizedModel, point_name: str) -> Tap:
+def _rounding_alone(point_name: str, qparams: QParams) -> Tap:
     """The tap that rounds one point and lets all others through."""
-    qparams = quantized.activations[point_name]
     return lambda name, value: fake_quantize(value, qparams) if name == point_name else value

@@ -1,6 +1,6 @@
 """Softmax in integers: powers of two from a table and a shift, then one exact rounded division.
 
-    d = max(visible x) − x                       scores are int16, so 0 ≤ d < 2^16
+    d = max(visible x) − x                       scores have at most 16 bits, so 0 ≤ d < 2^16
     t = rescale(d)                               in 1/256 octaves: factor = scale · log2(e) · 256
     e = (table[t & 255] + half) >> (t >> 8)      2^16 · 2^(−t/256); 0 from 17 octaves on; 0 where masked
     p = ⌊(2·one·e + Σe) / (2·Σe)⌋                one = 256 for uint8, 32768 for 16-bit; saturated to the format
@@ -28,7 +28,7 @@ def exp2_table() -> np.ndarray:
 
 
 def exponential_table(table: Tensor, mantissa: int, shift: int) -> Tensor:
-    """e for every distance d = 0 … 2^16 − 1 of two int16 scores, as int32: a function of one small integer."""
+    """e for every distance d = 0 … 2^16 − 1 of two scores, as int32: a function of one small integer."""
     t = rescale(torch.arange(1 << 16, device=table.device), mantissa, shift)
     octaves = (t >> OCTAVE_BITS).clamp_(max=ZERO_OCTAVES)
     value = table.to(torch.int64)[t & ((1 << OCTAVE_BITS) - 1)]
@@ -37,7 +37,7 @@ def exponential_table(table: Tensor, mantissa: int, shift: int) -> Tensor:
 
 
 def integer_softmax(scores: Tensor, visible: Tensor, exponentials: Tensor, *, one: int, qmax: int) -> Tensor:
-    """Scores (H, T, S) int16, visible (T, S) bool → probabilities (H, T, S) in steps of 1/one, as float64 integers.
+    """Scores (H, T, S) int16 or uint8, visible (T, S) bool → probabilities (H, T, S) in steps of 1/one, as float64.
 
     Every token must see at least one token (itself). ``exponentials`` is the result of ``exponential_table``.
     """
