@@ -4,12 +4,15 @@ import pytest
 
 from mobilequant.jobs import quantize as quantize_module
 from mobilequant.jobs.quantize import prepare
-from mobilequant.jobs.shared_work import SIXTEEN_BIT, shared_steps
+from mobilequant.jobs.shared_work import shared_steps
 from mobilequant.methods import run as run_module
+from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.pipeline.recipe import Recipe, load_recipe
 
 PREPARING = [{"center": {}}, {"smoothquant": {"alpha": 0.5}}, {"ranges": {"estimator": "minmax"}}]
-ALL = {"0-center", "1-smoothquant", "2-ranges", SIXTEEN_BIT}
+CHOICE = {"sixteen_bit": {"fraction_of_down": 0.5, "remove": ("scores", "o"), "max_kl_increase": 0.05}}
+PREPARING.append(CHOICE)
+ALL = {"0-center", "1-smoothquant", "2-ranges", "3-sixteen_bit"}
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_what_two_schemes_share_is_done_once_and_changes_no_byte(job, monkeypatc
     first.run()
     for module, name in [(run_module, "collect"), (quantize_module, "find_prefix")]:
         monkeypatch.setattr(module, name, forbidden)
-    monkeypatch.setattr(quantize_module, "choose_sixteen_bit", forbidden)
+    monkeypatch.setattr(SixteenBit, "apply", forbidden)
     taken_over = second.run(after=first).package
     for file in alone.iterdir():
         assert (taken_over / file.name).read_bytes() == file.read_bytes(), file.name
@@ -44,8 +47,9 @@ def test_what_two_schemes_share_is_done_once_and_changes_no_byte(job, monkeypatc
     [
         ({}, ALL),
         ({"scheme": "static_w4c_a8_kv8", "methods": (*PREPARING, "gptq")}, ALL),
-        ({"sixteen_bit": {"fraction_of_down": 0.0}}, ALL - {SIXTEEN_BIT}),
-        ({"methods": (PREPARING[0], {"smoothquant": {"alpha": 0.8}}, PREPARING[2], "rtn")}, {"0-center"}),
+        ({"methods": (*PREPARING[:3], "sixteen_bit", "rtn")}, ALL - {"3-sixteen_bit"}),
+        ({"methods": (*PREPARING[:3], "rtn", CHOICE)}, ALL - {"3-sixteen_bit"}),
+        ({"methods": (PREPARING[0], {"smoothquant": {"alpha": 0.8}}, *PREPARING[2:], "rtn")}, {"0-center"}),
         ({"methods": (*PREPARING[1:], "rtn")}, set()),
         ({"methods": (*PREPARING[:2], "rtn", PREPARING[2])}, {"0-center", "1-smoothquant"}),
         ({"prefix": {"tokens": (3,)}}, set()),

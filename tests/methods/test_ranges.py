@@ -57,8 +57,9 @@ def test_every_point_gets_the_format_that_the_graph_expects(family):
 def test_minmax_covers_everything_seen_and_wide_points_keep_a_margin(family):
     model = tiny_model(family)
     found = _quantized(model, estimator="minmax", wide_margin=1.5).activations
-    for name, (low, high) in _extremes(model, _windows(model)).items():
-        qparams = found[name]
+    seen = _extremes(model, _windows(model))
+    for name, qparams in found.items():
+        low, high = seen[name]
         reach = (qparams.qtype.qmax - qparams.zero_point) * qparams.scale
         depth = (qparams.qtype.qmin - qparams.zero_point) * qparams.scale
         if name.endswith("probs"):

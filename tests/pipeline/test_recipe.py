@@ -92,7 +92,13 @@ def test_recipes_are_immutable():
         ("mesured: []\n", "f.yaml, line 4: unknown key 'mesured'", "Did you mean 'measured'?"),
         ("measured:\n- {model: m, text: t, float_pl: 1}\n", "measured.0", ""),
         ("prefix: {tokens: some}\n", "line 4: prefix.tokens: Input should be 'auto', or", ""),
-        ("sixteen_bit: {fraction_of_down: 2}\n", "less than or equal to 1", ""),
+        (
+            "sixteen_bit: {fraction_of_down: 0.2, points: []}\n",
+            "line 4: sixteen_bit: fraction_of_down: 0.2 is now a method: "
+            "put 'sixteen_bit: {fraction_of_down: 0.2}' behind ranges",
+            "",
+        ),
+        ("sixteen_bit: {point: []}\n", "unknown key 'sixteen_bit.point'", "Did you mean 'points'?"),
         ("seed: .nan\n", "line 4: seed", ""),
         ("seed: -1\n", "greater than or equal to 0", ""),
         ("data: {seed: 9223372036854775808}\n", "line 4: data.seed", ""),

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from mobilequant.arch import point
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
-from mobilequant.numerics.qtype import INT16, UINT8
+from mobilequant.numerics.qtype import INT16
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.solvers.sensitivity import choose_sixteen_bit, down_inputs, rounding_costs, sixteen_bit_ranges, widened
+from mobilequant.solvers.sensitivity import (
+    choose_sixteen_bit,
+    down_inputs,
+    per_element,
+    rounding_costs,
+    sixteen_bit_ranges,
+)
 
 HARD = 2
 
@@ -28,9 +37,22 @@ def _quantized(layers=4):
 
 def test_the_hard_layer_costs_most():
     quantized, windows = _quantized()
-    costs = rounding_costs(quantized, windows, down_inputs(quantized))
+    costs = rounding_costs(quantized, windows, formats(quantized, down_inputs(quantized)))
     assert max(costs, key=costs.get) == point.at(HARD, "product")
     assert min(costs.values()) >= 0
+
+
+def formats(quantized, points):
+    return {name: quantized.activations[name] for name in points}
+
+
+def test_a_cost_is_shared_by_the_elements_of_a_point():
+    quantized, windows = _quantized()
+    costs = per_element(quantized, windows, {"layers.0.product": 1.0, "layers.0.scores": 1.0, "layers.0.o": 1.0})
+    arch, seen = quantized.model.arch, 1 + 16
+    assert costs["layers.0.product"] == pytest.approx(1 / arch.intermediate_size)
+    assert costs["layers.0.scores"] == pytest.approx(1 / (arch.num_heads * seen))
+    assert costs["layers.0.o"] == pytest.approx(1 / arch.hidden_size)
 
 
 def test_choice_respects_the_budget():
@@ -40,14 +62,13 @@ def test_choice_respects_the_budget():
     assert len(choose_sixteen_bit(quantized, windows, fraction=0.5)) == 2
 
 
-def test_widened_points_cover_their_extremes_and_are_not_chosen_again():
+def test_wide_points_cover_their_extremes_and_are_not_chosen_again():
     quantized, windows = _quantized()
     hard = point.at(HARD, "product")
-    wide = widened(quantized, sixteen_bit_ranges(quantized, windows, frozenset({hard})))
-    assert wide.activations[hard].qtype == INT16 and wide.activations[hard].zero_point == 0
-    assert wide.scheme.activation_qtype(hard) == INT16
-    assert quantized.activations[hard].qtype == UINT8  # the original is untouched
-    reach = wide.activations[hard].scale * INT16.qmax
-    assert reach >= 255 * quantized.activations[hard].scale * 0.5
+    ranges = sixteen_bit_ranges(quantized, windows, frozenset({hard}))
+    assert ranges.keys() == {hard}
+    assert ranges[hard].qtype == INT16 and ranges[hard].zero_point == 0
+    assert ranges[hard].scale * INT16.qmax >= 255 * quantized.activations[hard].scale * 0.5
+    wide = replace(quantized, activations={**quantized.activations, **ranges})
     assert hard not in choose_sixteen_bit(wide, windows, fraction=0.5)
     assert set(down_inputs(wide)) == set(down_inputs(quantized)) - {hard}
