@@ -61,6 +61,18 @@ def test_table16_interpolates_within_two_steps_over_all_codes() -> None:
     assert np.abs(look_up16(codes, table).double().numpy() - real).max() < 2
 
 
+def test_table16_to_8_bits_is_within_a_step_over_all_codes() -> None:
+    source, target = symmetric(30.0, INT16), asymmetric(-12.0, 15.0)
+    entries = table16(lambda x: 15 * np.tanh(x / 15), source, target, 7)
+    assert entries.dtype == np.int16 and entries.min() >= 0 and entries.max() <= 255 * 128
+    codes = torch.arange(-32767, 32768).to(torch.int16)
+    found = look_up16(codes, torch.from_numpy(entries), 7).numpy()
+    real = 15 * np.tanh(codes.double().numpy() * source.scale / 15)
+    exact = np.clip(np.floor(real / target.scale + 0.5) + target.zero_point, 0, 255)
+    assert np.abs(found - exact).max() <= 1
+    assert (found != exact).mean() < 0.01
+
+
 def test_table16_reaches_its_last_entry_only_by_interpolation() -> None:
     table = torch.zeros(513, dtype=torch.int16)
     table[512] = 128

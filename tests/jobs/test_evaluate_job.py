@@ -111,6 +111,7 @@ def rewrite_simulation(folder, change):
 SIMULATION_EDITS = {
     "no scheme": lambda header, tensors: header.pop("scheme"),
     "points that are no names": lambda header, tensors: header.update(sixteen_bit=[[1]]),
+    "8-bit points that are no names": lambda header, tensors: header.update(eight_bit=[{}]),
     "a missing scale": lambda header, tensors: tensors.pop("scale.layers.0.q"),
     "too few scales": lambda header, tensors: tensors.update({"scale.layers.0.q": torch.ones(3)}),
     "a gain of another shape": lambda header, tensors: tensors.update({"real.final_norm.weight": torch.ones(3)}),

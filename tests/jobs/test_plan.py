@@ -27,6 +27,24 @@ def test_a_plan_grows_with_the_work():
     assert evaluate_time_s(arch, 2000, 1e9) == 2 * evaluate_time_s(arch, 1000, 1e9)
 
 
+def test_a_plan_counts_what_the_16_bit_choice_tries():
+    preset = load_recipe("w8a8-fast")
+    without = tuple(method for method in preset.methods if method.name != "sixteen_bit")
+    choices = (
+        {"fraction_of_down": 0.0},
+        {"remove": ("o",), "fraction_of_down": 0.0},
+        {"remove": ("o", "down"), "fraction_of_down": 0.0},
+        {"remove": ("o", "down")},
+    )
+    arch = tiny_model("llama").arch
+    none, *times = (
+        plan_quantize(arch, preset.model_copy(update={"methods": methods}), 1e9).time_s
+        for methods in (without, *((*without, MethodEntry(name="sixteen_bit", options=each)) for each in choices))
+    )
+    assert none == times[0] < times[1] < times[2] < times[3]
+    assert plan_quantize(arch, preset, 1e9).time_s > none
+
+
 def test_a_rotated_residual_takes_a_head_of_its_own():
     preset = load_recipe("w8a8-fast")
     table = 96 * 48

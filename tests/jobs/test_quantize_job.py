@@ -4,12 +4,15 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mobilequant.errors import CheckpointError, DataError, ResourceError, UsageError
 from mobilequant.integer.interpreter import Interpreter
-from mobilequant.integer.package import verify_files
+from mobilequant.integer.package import verify_files, write_manifest
 from mobilequant.jobs import quantize as quantize_module
 from mobilequant.jobs.executor import fake_quant_executor
+from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import prepare, quantize
 from mobilequant.jobs.simulation import load_simulation
@@ -85,6 +88,38 @@ def test_the_simulation_comes_back_exactly(tiny_checkpoint, tiny_recipe, tmp_pat
     assert torch.equal(before, after)
     assert again.scheme == outcome.quantized.scheme
     assert again.activations == outcome.quantized.activations
+
+
+def test_removed_islands_come_back_with_the_package(tiny_checkpoint, tiny_recipe, tmp_path):
+    fields = load_recipe(tiny_recipe).model_dump()
+    choice = {"sixteen_bit": {"fraction_of_down": 0.5, "remove": ["scores", "o", "down"], "max_kl_increase": 9.0}}
+    recipe = Recipe.model_validate({**fields, "methods": [{"ranges": {"estimator": "minmax"}}, choice, "rtn"]})
+    outcome = prepare(tiny_checkpoint, recipe, out=tmp_path / "out").run()
+    package, found = open_package(outcome.package), inspect(outcome.package)
+    removed = [f"layers.{layer}.{role}" for layer in range(2) for role in ("down", "o", "scores")]
+    assert package.about.eight_bit == found["eight_bit_islands"] == removed
+    assert not set(removed) & set(found["sixteen_bit"])
+    again = load_simulation(package.folder, package.graph, resolve(str(tiny_checkpoint)))
+    assert again.scheme == outcome.quantized.scheme
+    before, after = (fake_quant_executor(quantized, None)(TOKENS) for quantized in (outcome.quantized, again))
+    assert torch.equal(before, after)
+    assert (after - Interpreter(package.graph).logits(TOKENS)).abs().mean() < 0.05 * after.std()
+
+
+def test_a_package_from_before_islands_could_go_is_read(tiny_package, tiny_checkpoint, tmp_path):
+    folder = shutil.copytree(tiny_package, tmp_path / "old")
+    manifest = json.loads((folder / "package.json").read_text())
+    del manifest["eight_bit"]
+    with safe_open(folder / "simulation.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["simulation"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    del header["eight_bit"]
+    save_file(tensors, folder / "simulation.safetensors", metadata={"simulation": json.dumps(header)})
+    write_manifest(folder, manifest)
+    package = open_package(folder)
+    assert inspect(folder)["eight_bit_islands"] == []
+    old = load_simulation(folder, package.graph, resolve(str(tiny_checkpoint)))
+    assert old.scheme.sixteen_bit == set(package.about.sixteen_bit) and old.scheme.eight_bit == frozenset()
 
 
 def test_a_given_prefix_is_in_the_package(tiny_checkpoint, tiny_recipe, tmp_path):

@@ -44,6 +44,17 @@ def test_wide_inputs_of_down_are_in_scheme_and_graph(family):
     assert wide <= set(lower(provable(found)).sixteen_bit())
 
 
+def test_rounding_to_nearest_is_the_same_before_and_behind():
+    options = {"fraction_of_down": 0.5, "remove": ("o",), "max_kl_increase": 100.0}
+    ranges, choice, rtn = make("ranges", {}), make("sixteen_bit", options), make("rtn", {})
+    one, other = (
+        run_methods(tiny_model("llama"), Scheme(4), methods, WINDOWS, prefix=(1,))
+        for methods in ([ranges, choice, rtn], [ranges, rtn, choice])
+    )
+    assert one.activations == other.activations and one.scheme == other.scheme
+    assert all(torch.equal(weight.codes, other.weights[name].codes) for name, weight in one.weights.items())
+
+
 def test_nothing_is_asked_for_and_nothing_changes():
     model = tiny_model("llama")
     plain = run_methods(model, Scheme(8), [make("ranges", {"estimator": "minmax"}), make("rtn", {})], WINDOWS)
