@@ -27,6 +27,17 @@ def test_the_divergence_of_logits_is_that_of_their_distributions():
     assert Reference.of(one).divergence(one + 3.0) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_small_divergences_of_a_large_vocabulary_are_seen():
+    generator = torch.Generator().manual_seed(1)
+    one = 3 * torch.randn(70, 50_000, generator=generator) - 15
+    other = one + 1e-3 * torch.randn(70, 50_000, generator=generator)
+    log_p, log_q = one.double().log_softmax(-1), other.double().log_softmax(-1)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+    assert 1e-7 < expected < 1e-6
+    assert Reference.of(one).divergence(one) == 0.0
+    assert Reference.of(one).divergence(other) == pytest.approx(expected, abs=3e-7)
+
+
 def test_a_candidate_is_judged_with_all_activations_and_its_prefix_rounded(quantized):
     float_logits = forward(quantized.model, TOKENS, prefix=quantized.prefix)
     rounded = forward(quantized.model, TOKENS, tap=quantized.tap(), prefix=quantized.simulated_prefix())
