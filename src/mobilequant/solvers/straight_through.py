@@ -44,24 +44,31 @@ def with_gradient_scale(parameter: Tensor, factor: float) -> Tensor:
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
-        value = value.float()
         ctx.save_for_backward(value, scale, zero_point)
         ctx.limits = (qmin, qmax)
-        return _fused(_round_trip, value.is_cuda)(value, scale, zero_point, qmin, qmax)
+        plain, scale, zero_point = _canonical(value, scale), scale.detach(), zero_point.detach()
+        return _fused(_round_trip, value.is_cuda)(plain, scale, zero_point, qmin, qmax).view(value.shape)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        backward = _fused(_gradients, saved[0].is_cuda)
-        to_value, to_scale, to_zero_point = backward(grad_outputs[0], *saved, *ctx.limits)
+        value, scale, zero_point = (each.detach() for each in ctx.saved_tensors)
+        plain, grad = _canonical(value, scale), _canonical(grad_outputs[0], scale)
+        backward = _fused(_gradients, value.is_cuda)
+        to_value, to_scale, to_zero_point = backward(grad, plain, scale, zero_point, *ctx.limits)
         wanted = ctx.needs_input_grad
         return (
-            to_value if wanted[0] else None,
+            to_value.view(value.shape) if wanted[0] else None,
             to_scale if wanted[1] else None,
             to_zero_point if wanted[2] else None,
             None,
             None,
         )
+
+
+def _canonical(value: Tensor, scale: Tensor) -> Tensor:
+    """One layout for all values, because every other layout is compiled anew: a vector, or rows for a scale per row."""
+    value = value.detach().float()
+    return value.reshape(-1) if scale.dim() == 0 else value.reshape(len(scale), -1)
 
 
 @functools.cache
@@ -83,7 +90,7 @@ def _gradients(
     clamped = codes.clamp(qmin, qmax)
     inside = codes == clamped
     per_scale = grad * torch.where(inside, codes - zero_point - exact, clamped - zero_point)
-    per_zero_point = torch.where(inside, 0.0, grad)
+    per_zero_point = torch.where(inside, 0.0, -grad) * scale
     if scale.dim() == 0:
-        return grad * inside, per_scale.sum(), -scale * per_zero_point.sum()
-    return grad * inside, per_scale.sum(1, keepdim=True), -scale * per_zero_point.sum(1, keepdim=True)
+        return grad * inside, per_scale.sum(), per_zero_point.sum()
+    return grad * inside, per_scale.sum(1, keepdim=True), per_zero_point.sum(1, keepdim=True)

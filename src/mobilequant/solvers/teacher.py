@@ -22,7 +22,7 @@ class Targets:
     tokens: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def ask_teacher(
     model: Model, windows: Tensor, prefix: KVPrefix | None, *, num_top: int, track: Track = silent
 ) -> Targets:
