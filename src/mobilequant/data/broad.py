@@ -69,13 +69,17 @@ _SCORED_ELSEWHERE = frozenset(
 
 def broad() -> list[str]:
     """9,770 documents of ten kinds, mixed. 9.1 MB, 2.3 M tokens, for calibration and training."""
-    chosen = {name: [text for text in part() if _is_free(text)] for name, part in PARTS.items()}
-    return [document for _, document in sorted(_placed(chosen), key=lambda placed: placed[0])]
+    return [document for _, document in sorted(_placed(parts()), key=lambda placed: placed[0])]
 
 
-def _placed(parts: dict[str, list[str]]) -> Iterator[tuple[tuple[float, int], str]]:
+def parts() -> dict[str, list[str]]:
+    """The documents of each part, without those that are scored elsewhere."""
+    return {name: [text for text in part() if _is_free(text)] for name, part in PARTS.items()}
+
+
+def _placed(chosen: dict[str, list[str]]) -> Iterator[tuple[tuple[float, int], str]]:
     """Every document with its relative place in its part, in (0, 1); the number of the part decides between equals."""
-    for number, documents in enumerate(parts.values()):
+    for number, documents in enumerate(chosen.values()):
         for index, document in enumerate(documents):
             yield ((index + 0.5) / len(documents), number), document
 
@@ -156,7 +160,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 
 
 def excerpts(document: str) -> list[str]:
-    """A document cut at the ends of paragraphs into pieces of about 6,000 characters at most, or of one longer paragraph."""
+    """A document cut at the ends of paragraphs: pieces of up to about 6,000 characters, or of one longer paragraph."""
     pieces: list[str] = []
     for paragraph in document.split("\n\n"):
         if pieces and len(pieces[-1]) + len(paragraph) < _EXCERPT_CHARACTERS:
