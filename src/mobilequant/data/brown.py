@@ -11,10 +11,8 @@ from mobilequant.data.tarball import read_files
 _SAMPLE = re.compile(r"package/c[a-r][0-9]{2}")
 _UNPACKED_LIMIT_BYTES = 1 << 24  # the package has 10.4 MB
 
-# The corpus writes the mark that ends a question, an exclamation or a clause twice: "Why ? ?".
-_TWICE = re.compile(r"(?<= ([;?!])) \1(?= |$)")
-_BEFORE = re.compile(r" ([.,;:?!)\]]+)(?= |$|[\"')\]])")
-_AFTER = re.compile(r"([(\[]) ")
+_BEFORE = re.compile(r"\s+([.,;:?!')])")  # the ' begins the closing '' too
+_AFTER = re.compile(r"\(\s+")
 
 
 def brown() -> list[str]:
@@ -26,18 +24,9 @@ def brown() -> list[str]:
 def prose(tagged: str) -> str:
     """Running text of a tagged sample, ``The/at jury/nn said/vbd ./.`` → ``The jury said.``
 
-    A line is a sentence, and a tab begins a paragraph; paragraphs are parted by an empty line, sentences by a space.
-    Opening and closing marks are told apart, because the corpus writes quotations as `` and ''.
+    A sentence a line, as in the corpus; paragraphs are not marked. The end marks that the corpus writes twice (``? ?``)
+    stay double. Quotations, there `` and '', get straight marks.
     """
-    paragraphs: list[list[str]] = []
-    for line in tagged.splitlines():
-        if line.startswith("\t") or not paragraphs:
-            paragraphs.append([])
-        paragraphs[-1].extend(word.rpartition("/")[0] for word in line.split())
-    return "\n\n".join(_glued(" ".join(words)) for words in paragraphs if words)
-
-
-def _glued(spaced: str) -> str:
-    once = _TWICE.sub("", spaced)
-    quoted = once.replace("`` ", '"').replace(" ''", '"').replace("``", '"').replace("''", '"')
-    return _BEFORE.sub(r"\1", _AFTER.sub(r"\1", quoted))
+    lines = (" ".join(word.rpartition("/")[0] for word in line.split()) for line in tagged.splitlines())
+    glued = _AFTER.sub("(", _BEFORE.sub(r"\1", "\n".join(line for line in lines if line)))
+    return glued.replace("`` ", '"').replace("``", '"').replace("''", '"')
