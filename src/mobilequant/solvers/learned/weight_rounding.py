@@ -32,8 +32,6 @@ Offset = Literal["none", "rounding", "free"]
 class RoundedWeights:
     """Symmetric weights per output channel or group, in the formats of a scheme."""
 
-    name = "weights"
-
     def __init__(
         self,
         model: Model,
