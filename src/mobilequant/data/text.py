@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mobilequant.data import corpus, hub_dataset, text_file
+from mobilequant.data.broad import broad
+from mobilequant.data.brown import brown
 from mobilequant.errors import DataError
 
 SEPARATOR = "\n\n"
+
+CORPORA: dict[str, Callable[[], list[str]]] = {
+    "sotu": corpus.sotu,
+    "wiki_squad": corpus.wiki_squad,
+    "brown": brown,
+    "coqa_stories": corpus.coqa_stories,
+    "lambada": corpus.lambada,
+    "mixed": corpus.mixed,
+    "broad": broad,
+}
 
 
 @dataclass(frozen=True)
@@ -41,17 +53,17 @@ def make_text(name: str, parts: Iterable[str]) -> Text:
 def load_text(name_or_path: str | Path) -> Text:
     """A text by its name.
 
-    ``sotu``, ``wiki_squad``, ``coqa_stories``, ``lambada``, ``mixed`` (built-in, see ``data.corpus``); the path of a
-    .txt or .jsonl file; or ``hub:<data set>[:<file pattern>]``. Raises DataError when it cannot be had.
+    One of CORPORA (built-in), the path of a .txt or .jsonl file, or ``hub:<data set>[:<file pattern>]``. Raises
+    DataError when it cannot be had.
     """
     name = str(name_or_path)
-    if name in corpus.CORPORA:
-        return make_text(name, corpus.CORPORA[name]())
+    if name in CORPORA:
+        return make_text(name, CORPORA[name]())
     if name.startswith("hub:"):
         return make_text(name, hub_dataset.documents(name.removeprefix("hub:")))
     if Path(name).is_file():
         return make_text(name, text_file.documents(Path(name)))
     raise DataError(
         f"There is no text {name!r}: neither a built-in name nor a file.",
-        f"Built-in: {', '.join(corpus.CORPORA)}. Or give a .txt or .jsonl file, or hub:<data set>.",
+        f"Built-in: {', '.join(CORPORA)}. Or give a .txt or .jsonl file, or hub:<data set>.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -15,7 +15,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} successes in {trials} trials")
-    share, z2 = successes / trials, _Z_95**2
+    share, z2 = successes / trials, Z_95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -35,6 +35,14 @@ class Likelihood:
     is_greedy: bool  # every token is the model's first choice
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a model did on a task; ``correct`` says it by document, so that two models can be compared in pairs."""
+
+    measures: dict[str, float]
+    correct: tuple[bool, ...]  # by acc
+
+
 def score_choices(
     executor: Executor,
     requests: Sequence[Request],
@@ -43,14 +51,14 @@ def score_choices(
     bos: int | None,
     limit: int | None = None,
     track: Track = silent,
-) -> dict[str, float]:
-    """Accuracy on multiple choice: acc, acc_norm, their 95 % intervals (``_low``, ``_high``), and docs.
+) -> Outcome:
+    """Accuracy on multiple choice: acc, acc_norm, their standard errors and 95 % intervals (see ``_share``), and docs.
 
     Raises:
         DataError: no requests, or a request without anything to condition on.
     """
     chosen = _first(requests, limit)
-    correct = correct_norm = 0
+    correct, correct_norm = [], []
     for request in track(chosen, "zero-shot", len(chosen)):
         logprobs = [
             likelihood(executor, *split(encode, context, continuation, bos)).logprob
@@ -60,9 +68,12 @@ def score_choices(
             logprob / answer_bytes(continuation)
             for logprob, continuation in zip(logprobs, request.continuations, strict=True)
         ]
-        correct += _argmax(logprobs) == request.label
-        correct_norm += _argmax(normed) == request.label
-    return {**_share("acc", correct, len(chosen)), **_share("acc_norm", correct_norm, len(chosen)), "docs": len(chosen)}
+        correct.append(_argmax(logprobs) == request.label)
+        correct_norm.append(_argmax(normed) == request.label)
+    return Outcome(
+        {**_share("acc", correct), **_share("acc_norm", correct_norm), "docs": len(chosen)},
+        tuple(correct),
+    )
 
 
 def score_last_word(
@@ -73,7 +84,7 @@ def score_last_word(
     bos: int | None,
     limit: int | None = None,
     track: Track = silent,
-) -> dict[str, float]:
+) -> Outcome:
     """LAMBADA, one choice a request: acc = greedy decoding gives the last word; ppl = exp of the mean −log q(word).
 
     Raises:
@@ -85,8 +96,8 @@ def score_last_word(
         for request in track(chosen, "last word", len(chosen))
     ]
     nll = -math.fsum(each.logprob for each in found) / len(found)
-    accuracy = _share("acc", sum(each.is_greedy for each in found), len(found))
-    return {**accuracy, "ppl": math.exp(nll), "docs": len(found)}
+    correct = tuple(each.is_greedy for each in found)
+    return Outcome({**_share("acc", correct), "ppl": math.exp(nll), "docs": len(found)}, correct)
 
 
 def split(encode: Encode, context: str, continuation: str, bos: int | None) -> tuple[list[int], list[int]]:
@@ -132,6 +143,9 @@ def _argmax(values: Sequence[float]) -> int:
     return max(range(len(values)), key=values.__getitem__)
 
 
-def _share(name: str, successes: int, trials: int) -> dict[str, float]:
-    low, high = wilson(successes, trials)
-    return {name: successes / trials, f"{name}_low": low, f"{name}_high": high}
+def _share(name: str, correct: Sequence[bool]) -> dict[str, float]:
+    """``name``: the share of true ones; its standard error ``_se``; Wilson's 95 % interval ``_low`` and ``_high``."""
+    share = sum(correct) / len(correct)
+    low, high = wilson(sum(correct), len(correct))
+    error = math.sqrt(share * (1 - share) / len(correct))
+    return {name: share, f"{name}_se": error, f"{name}_low": low, f"{name}_high": high}

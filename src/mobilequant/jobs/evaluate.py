@@ -57,8 +57,8 @@ def evaluate(
 
     Returns:
         The scores {"ppl", "kl", "top1", …} of "float", "float_prefix" (the control, where there is a prefix),
-        "fake_quant" and "integer"; under "tasks", by task and model, accuracies; and beside them how they were
-        measured.
+        "fake_quant" and "integer"; under "tasks", by task and model, accuracies and their average; and beside them
+        how they were measured.
 
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.

@@ -8,13 +8,14 @@ has no gradient, and scale and zero point get those of LSQ (arXiv 1902.08153, eq
     ∂result/∂scale       inside: ⌊value/scale + ½⌋ − value/scale      outside: qmin or qmax − zero_point
     ∂result/∂zero_point  inside: 0                                    outside: −scale
 
-On a GPU each direction is one fused kernel; written out in single operations, launching them would take most of a step.
+On a GPU each direction is one fused kernel (``fake_quantize_kernel``): in single operations, launching them would take
+most of a step.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import importlib
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -44,29 +45,30 @@ def with_gradient_scale(parameter: Tensor, factor: float) -> Tensor:
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
-        value = value.float()
         ctx.save_for_backward(value, scale, zero_point)
         ctx.limits = (qmin, qmax)
-        return _fused(_round_trip, value.is_cuda)(value, scale, zero_point, qmin, qmax)
+        round_trip = fused().round_trip if value.is_cuda else _round_trip
+        return round_trip(_rows(value, scale), scale, zero_point, qmin, qmax).view(value.shape)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        backward = _fused(_gradients, saved[0].is_cuda)
-        to_value, to_scale, to_zero_point = backward(grad_outputs[0], *saved, *ctx.limits)
-        wanted = ctx.needs_input_grad
-        return (
-            to_value if wanted[0] else None,
-            to_scale if wanted[1] else None,
-            to_zero_point if wanted[2] else None,
-            None,
-            None,
-        )
+        value, scale, zero_point = saved
+        gradients = fused().gradients if value.is_cuda else _gradients
+        found = gradients(_rows(grad_outputs[0], scale), _rows(value, scale), scale, zero_point, *ctx.limits)
+        shaped = (each.view(like.shape) for each, like in zip(found, saved, strict=True))
+        kept = (each if wanted else None for each, wanted in zip(shaped, ctx.needs_input_grad, strict=False))
+        return (*kept, None, None)
 
 
-@functools.cache
-def _fused(function: Callable[..., Any], on_gpu: bool) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=True) if on_gpu else function
+def fused() -> ModuleType:
+    """The kernels of ``fake_quantize_kernel``, whose language is there only where there is a GPU."""
+    return importlib.import_module("mobilequant.solvers.fake_quantize_kernel")
+
+
+def _rows(value: Tensor, scale: Tensor) -> Tensor:
+    """A value as rows (R, W), one for each scale."""
+    return value.float().reshape(scale.numel(), -1)
 
 
 def _round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -77,13 +79,11 @@ def _round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qma
 def _gradients(
     grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value, scale and zero point, each in its own shape."""
+    """Gradients of value (R, W), scale (R,) and zero point (R,)."""
     exact = value / scale
     codes = torch.floor(exact + 0.5) + zero_point
     clamped = codes.clamp(qmin, qmax)
     inside = codes == clamped
     per_scale = grad * torch.where(inside, codes - zero_point - exact, clamped - zero_point)
-    per_zero_point = torch.where(inside, 0.0, grad)
-    if scale.dim() == 0:
-        return grad * inside, per_scale.sum(), -scale * per_zero_point.sum()
-    return grad * inside, per_scale.sum(1, keepdim=True), -scale * per_zero_point.sum(1, keepdim=True)
+    per_zero_point = torch.where(inside, 0.0, -grad) * scale
+    return grad * inside, per_scale.sum(1), per_zero_point.sum(1)

@@ -44,12 +44,11 @@ class Student:
         """Everything with leaves."""
         yield from (*self.pieces, self.ranges)
 
-    def parameters(self, parts: Sequence[str]) -> dict[str, Tensors]:
-        """Leaves of some parts: by name of the piece, then by name."""
-        found: dict[str, Tensors] = {}
-        for piece in self.learned():
-            found[piece.name] = {name: each for part in parts for name, each in piece.parameters(part).items()}
-        return {name: leaves for name, leaves in found.items() if leaves}
+    def parameters(self, parts: Sequence[str]) -> Tensors:
+        """Leaves of some parts by name."""
+        return {
+            name: leaf for piece in self.learned() for part in parts for name, leaf in piece.parameters(part).items()
+        }
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""

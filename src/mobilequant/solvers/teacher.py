@@ -22,16 +22,18 @@ class Targets:
     tokens: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def ask_teacher(
-    model: Model, windows: Tensor, prefix: KVPrefix | None, *, num_top: int, track: Track = silent
+    model: Model, windows: Tensor, prefix: KVPrefix | None, *, num_top: int, batch: int, track: Track = silent
 ) -> Targets:
-    """Targets of windows (N, T), one window at a time."""
+    """Targets of windows (N, T), ``batch`` windows at a time; their logits, which are large, one at a time."""
     hidden, top, tokens = [], [], []
-    for window in track(windows, "teacher", len(windows)):
-        residual = decoder.body(model, window[None], prefix=prefix)
-        values, indices = decoder.head(model, residual)[0].log_softmax(-1).topk(num_top, dim=-1)
-        hidden.append(residual[0])
-        top.append(values)
-        tokens.append(indices)
-    return Targets(torch.stack(hidden), torch.stack(top), torch.stack(tokens))
+    batches = windows.split(batch)
+    for part in track(batches, "teacher", len(batches)):
+        residuals = decoder.body(model, part, prefix=prefix)
+        hidden.append(residuals)
+        for residual in residuals:
+            values, indices = decoder.head(model, residual[None])[0].log_softmax(-1).topk(num_top, dim=-1)
+            top.append(values)
+            tokens.append(indices)
+    return Targets(torch.cat(hidden), torch.stack(top), torch.stack(tokens))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mobilequant.arch import point
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
@@ -31,14 +32,18 @@ class Rate:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how much at a time, how fast. ``clip``: largest norm of the gradient of one kind of leaf."""
+    """How long, how much at a time, how fast.
+
+    rates: by kind of leaf, which is the last part of its name. clip: largest norm of the gradient of one kind.
+    warmup: part of the steps in which rates rise from zero. checks: how often the held-out windows are looked at.
+    """
 
     epochs: int
     batch: int
     rates: Mapping[str, Rate]
     clip: float | None = 1.0
-    warmup: float = 0.0  # part of the steps in which the rate rises from zero
-    checks: int = 8  # how often the held-out windows are looked at
+    warmup: float = 0.0
+    checks: int = 8
 
 
 @dataclass
@@ -50,7 +55,7 @@ class History:
 
 
 def train(
-    leaves: Mapping[str, Tensors],
+    leaves: Tensors,
     loss: Loss,
     data: Batch,
     schedule: Schedule,
@@ -62,11 +67,11 @@ def train(
 ) -> History:
     """Make ``loss(*batch)`` small; ``data`` are tensors (N, …) that are cut into batches along N.
 
-    leaves: by name of their piece, which chooses the rate. With ``check``, the leaves end as they were when it gave its
-    least value, the start included.
+    With ``check``, the leaves end as they were when it gave its least value, the start included.
     """
-    groups = [{"params": list(each.values()), "lr": 0.0, "piece": name} for name, each in leaves.items()]
-    flat = [each for tensors in leaves.values() for each in tensors.values()]
+    kinds = sorted({point.role_of(name) for name in leaves})
+    groups = [{"params": [leaves[n] for n in leaves if point.role_of(n) == kind], "kind": kind} for kind in kinds]
+    flat = list(leaves.values())
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=0.0, fused=flat[0].is_cuda)
     step = CapturedStep(loss, flat) if flat[0].is_cuda else _step(loss, flat)
     batches = max(1, len(data[0]) // schedule.batch)
@@ -82,7 +87,7 @@ def train(
             if schedule.clip:
                 torch.nn.utils.clip_grad_norm_(group["params"], schedule.clip)
             rise = min(1.0, (done + 1) / max(1.0, schedule.warmup * total))
-            group["lr"] = rise * schedule.rates[group["piece"]].at(done / total)
+            group["lr"] = rise * schedule.rates[group["kind"]].at(done / total)
         optimizer.step()
         if len(losses) == batches:
             history.training.append(torch.stack(losses).mean().item())

@@ -12,5 +12,6 @@ PUBLISHED_PAIRS: tuple[Kind, ...] = ("norm_to_qkv", "norm_to_mlp", "up_to_down")
 def published_schedule(epochs: int, num_bits: int, *, symmetric: bool) -> Schedule:
     """One window at a time, no clipping of gradients, no warm-up, no held-out text: the last state stays."""
     clip = Rate(1e-3, 1e-4) if num_bits == 4 and symmetric else Rate(1e-2, 1e-3)
-    rates = {"pairs": Rate(1e-3, 1e-4), "clip": clip, "ranges": Rate(1e-6, 1e-7)}
+    ranges = Rate(1e-6, 1e-7)
+    rates = {"free_scale": Rate(1e-3, 1e-4), "high": clip, "low": clip, "scale": ranges, "offset": ranges}
     return Schedule(epochs, batch=1, rates=rates, clip=None)

@@ -26,8 +26,6 @@ class ActivationRanges:
     """The taps of a model. ``fixed``: points that are rounded and not learned; ``centred``: those whose zero point
     stays where it is."""
 
-    name = "ranges"
-
     def __init__(
         self, qparams: Mapping[str, QParams], device: torch.device, fixed: Iterable[str], centred: Iterable[str]
     ) -> None:

@@ -33,8 +33,6 @@ class WeightFormat:
 class ClippedWeights:
     """Weights rounded to nearest inside a learned range."""
 
-    name = "clip"
-
     def __init__(self, model: Model, formats: Mapping[str, WeightFormat]) -> None:
         self._formats = dict(formats)
         self._leaves: dict[str, tuple[Tensor, Tensor]] = {}

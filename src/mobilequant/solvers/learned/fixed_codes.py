@@ -16,8 +16,6 @@ from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 class FixedCodes:
     """weight[o, i] = codes[o, i] · scale[o] · exp(leaf[o]); group multipliers stay."""
 
-    name = "scales"
-
     def __init__(self, weights: Mapping[str, QuantizedWeight]) -> None:
         self._weights = dict(weights)
         self._leaves = {name: leaf(torch.zeros_like(weight.scale)) for name, weight in weights.items()}

@@ -39,8 +39,6 @@ PLAIN = Parametrization(1.0, _plain)  # as MobileQuant trains it
 class PairScales:
     """Free scales that start at one, on top of what is folded; tied heads are left out (powers of two only)."""
 
-    name = "pairs"
-
     def __init__(
         self, arch: Architecture, kinds: Iterable[Kind], device: torch.device, how: Parametrization = LOGARITHM
     ) -> None:
@@ -54,7 +52,7 @@ class PairScales:
 
     def parameters(self, part: str) -> Tensors:
         """One leaf per pair."""
-        return {f"{placed.pair.name}.scale": self._leaves[placed.pair.name] for placed in self._in(part)}
+        return {f"{placed.pair.name}.free_scale": self._leaves[placed.pair.name] for placed in self._in(part)}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """The folded tensors of a part."""

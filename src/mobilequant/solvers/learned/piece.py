@@ -19,12 +19,10 @@ Tensors = dict[str, Tensor]
 
 
 class Piece(Protocol):
-    """One kind of learned quantity, in all parts of a model. ``name`` chooses its learning rate."""
-
-    name: str
+    """Learned quantities in all parts of a model."""
 
     def parameters(self, part: str) -> Tensors:
-        """The leaves of one part, by unique names."""
+        """The leaves of one part, by unique names whose last part says which kind of leaf it is."""
         ...
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:

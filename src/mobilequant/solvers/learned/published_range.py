@@ -19,8 +19,6 @@ from mobilequant.solvers.straight_through import fake_quantize
 class PublishedRanges:
     """The taps of a model, every one of them learned."""
 
-    name = "ranges"
-
     def __init__(self, qparams: Mapping[str, QParams], device: torch.device) -> None:
         self._start = dict(qparams)
         self._leaves = {

@@ -32,10 +32,14 @@ Offset = Literal["none", "rounding", "free"]
 class RoundedWeights:
     """Symmetric weights per output channel or group, in the formats of a scheme."""
 
-    name = "weights"
-
     def __init__(
-        self, model: Model, scheme: Scheme, linears: Iterable[str], weight_range: WeightRange, offset: Offset = "none"
+        self,
+        model: Model,
+        scheme: Scheme,
+        linears: Iterable[str],
+        weight_range: WeightRange,
+        offset: Offset = "none",
+        start: Mapping[str, QuantizedWeight] | None = None,
     ) -> None:
         self._scheme, self._offset = scheme, offset
         self._linears = list(linears)
@@ -44,7 +48,7 @@ class RoundedWeights:
         self._zero = torch.zeros((), device=model.device)
         for name in self._linears:
             rows, qtype = self._rows(name, model.weight(name).float()), scheme.weight_qtype(name)
-            wanted = weight_range.row_scale(rows, qtype)
+            wanted = start[name].element_scale()[:, :: rows.shape[1]].flatten() if start else weight_range.row_scale(rows, qtype)
             self._shares[name] = leaf((wanted / covering(rows, qtype)).clamp_min(1e-3).log())
             if offset != "none":
                 self._offsets[name] = leaf(torch.zeros_like(rows))
@@ -63,7 +67,8 @@ class RoundedWeights:
         weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
         rows = self._rows(name, weight)
         scale = self._scale(name, rows)[:, None]
-        rounded = fake_quantize(self._moved(name, rows, scale), scale, self._zero, qtype.qmin, qtype.qmax)
+        zero = self._zero.expand_as(scale)
+        rounded = fake_quantize(self._moved(name, rows, scale), scale, zero, qtype.qmin, qtype.qmax)
         return rounded.view_as(weight)
 
     def _scale(self, name: str, rows: Tensor) -> Tensor:
