@@ -4,8 +4,8 @@
 
 Same texts, windows, bit map, start, schedule and scoring as the run of the published code (saic-fi/MobileQuant, commit
 8964f91); hashes of the windows are checked. Embedding, final norm, lm_head and residual additions are float: this is
-the paper's simulation, not our integers. Prints perplexities beside the published code's, seconds per step and the loss of
-each epoch, and adds a line per run to bench/results/anchor.jsonl.
+the paper's simulation, not our integers. Prints perplexities beside the published code's, seconds per step and the
+loss of each epoch, and adds a line per run to bench/results/anchor.jsonl.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mobilequant.data.text import load_text
 from mobilequant.data.window import windows
 from mobilequant.evaluate.protocol import ids_sha256
 from mobilequant.methods.mobilequant import published_bits
-from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, published_schedule
+from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, last_residuals, published_schedule
 from mobilequant.methods.registry import make
 from mobilequant.methods.unit import all_units, unit_generator
 from mobilequant.models import decoder
@@ -78,7 +78,7 @@ def main() -> None:
     smoothed = smooth(model, on_range)
     ranges = measured_ranges(smoothed, on_range)
     torch.backends.cuda.matmul.allow_tf32 = True
-    hidden = teacher(model, on_training)
+    hidden = last_residuals(model, None, on_training)
     for setting in arguments.settings:
         found = run(setting, arguments.epochs, smoothed, ranges, on_training, hidden, scored)
         published = PUBLISHED.get((setting, arguments.epochs))
@@ -130,12 +130,6 @@ def measured_ranges(model: Model, on_range: Tensor) -> dict[str, QParams]:
     return {name: asymmetric(extremes[name].low, extremes[name].high, qtype) for name, qtype in formats.items()}
 
 
-@torch.inference_mode()
-def teacher(model: Model, tokens: Tensor) -> Tensor:
-    """The float residual behind the last block, (N, T, C)."""
-    return torch.cat([decoder.body(model, window[None]) for window in tokens])
-
-
 def run(
     setting: str,
     epochs: int,
@@ -155,7 +149,7 @@ def run(
     before = perplexity(model, student, scored[:40])
     torch.backends.cuda.matmul.allow_tf32 = True
     start = time.perf_counter()
-    history = match_hidden(student, tokens, hidden.clone(), schedule, order=torch.Generator().manual_seed(SEED))
+    history = match_hidden(student, tokens, hidden, schedule, order=torch.Generator().manual_seed(SEED))
     seconds = time.perf_counter() - start
     torch.backends.cuda.matmul.allow_tf32 = False
     return {

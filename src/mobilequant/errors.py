@@ -60,3 +60,9 @@ class PackageError(MobileQuantError):
     """A packaged model is truncated, corrupted, or of a version that this program does not read."""
 
     exit_code = 7
+
+
+class TrainingError(MobileQuantError):
+    """A loss that is no number any more."""
+
+    exit_code = 8

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mobilequant.arch.architecture import Architecture
+from mobilequant.data.text import Text
 from mobilequant.data.window import windows
 from mobilequant.pipeline.recipe import CalibrationData
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Windows (N, T) and the text from which they were drawn."""
+
+    text: Text
+    windows: Tensor
 
 
 def calibration_windows(ids: Sequence[int], data: CalibrationData, arch: Architecture) -> Tensor:

@@ -129,12 +129,16 @@ def float_model(package: Package, model: str | Path | None, track: Track) -> Mod
 
 
 def refuse_calibration_text(package: Package, scoring: Text) -> None:
-    """A score on the text that the ranges were taken from would be too good.
+    """A score on text that ranges were taken from, or that was trained on, would be too good.
 
     Raises:
         DataError: the texts overlap.
     """
-    name, sha256 = package.about.calibration.text, package.about.calibration.sha256
+    for known in package.about.texts():
+        _refuse(known.text, known.sha256, scoring)
+
+
+def _refuse(name: str, sha256: str, scoring: Text) -> None:
     try:
         calibration = load_text(name)
     except DataError:

@@ -42,7 +42,8 @@ def _require_points(arch: Architecture, points: tuple[str, ...]) -> None:
 
 def _require_room(arch: Architecture, recipe: Recipe) -> None:
     """Refuse a prefix that the model does not know, and windows that do not fit into its context behind a prefix."""
-    given, window = recipe.prefix.tokens, recipe.data.window
+    given = recipe.prefix.tokens
+    window = max(recipe.data.window, recipe.training.window if recipe.training else 0)
     unknown = [token for token in given if token >= arch.vocab_size] if given != "auto" else []
     if unknown:
         raise UsageError(

@@ -68,6 +68,11 @@ class About(BaseModel):
     recipe_sha256: str
     leading_token: int | None
     calibration: _Calibration
+    training: _Calibration | None = None  # where the recipe names a text for it
+
+    def texts(self) -> list[_Calibration]:
+        """What the package was tuned on."""
+        return [self.calibration, *([self.training] if self.training else [])]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.calibration import calibration_windows
+from mobilequant.jobs.calibration import Sample, calibration_windows
 from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
@@ -45,7 +45,7 @@ from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
-from mobilequant.pipeline.recipe import Recipe, choose_recipe, recipe_hash
+from mobilequant.pipeline.recipe import CalibrationData, Recipe, choose_recipe, recipe_hash
 from mobilequant.pipeline.resource import Plan
 from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
 
@@ -110,6 +110,7 @@ class Job:
     model: Model
     text: Text
     windows: Tensor
+    training: Sample | None  # where the recipe names a text for it
     recipe: Recipe
     methods: Sequence[Method]
     plan: Plan
@@ -135,7 +136,8 @@ class Job:
             ResourceError: something cannot be written.
             LoweringError: the result cannot become an integer graph.
         """
-        run = Run(self.name, self.model_sha256, self.text.sha256, self.recipe)
+        trained_on = self.training.text.sha256 if self.training else None
+        run = Run(self.name, self.model_sha256, self.text.sha256, self.recipe, trained_on)
         with locked(self.work_dir):
             workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
             quantized = self._quantized(workspace, after, track)
@@ -154,12 +156,14 @@ class Job:
             if (tokens := lender.note(_PREFIX)) is not None:
                 workspace.keep_note(_PREFIX, tokens)
         prefix = self._prefix(workspace, track)
-        windows = after_prefix(self.windows, prefix, self.model.arch.leading_token)
+        bos = self.model.arch.leading_token
+        windows = after_prefix(self.windows, prefix, bos)
         quantized = run_methods(
             self.model,
             self.recipe.base_scheme(),
             self.methods,
             windows,
+            training=after_prefix(self.training.windows, prefix, bos) if self.training else None,
             prefix=prefix,
             seed=self.recipe.seed,
             checkpoint=checkpoint,
@@ -181,6 +185,7 @@ class Job:
     def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
         """What the manifest says of where the package comes from."""
         arch = self.model.arch
+        trained = self.training.text if self.training else None
         return {
             "model": {"name": self.name, "sha256": run.model_sha256, "family": arch.family},
             "scheme": quantized.scheme.name,
@@ -190,6 +195,7 @@ class Job:
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
             "leading_token": arch.leading_token,
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
+            **({"training": {"text": trained.name, "sha256": trained.sha256}} if trained else {}),
             "environment": environment().model_dump(),
         }
 
@@ -222,9 +228,14 @@ def prepare(
     require_fit(source.arch, recipe)
     plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device))
     resource.require(plan, out=out, work_dir=work)
-    text = load_text(recipe.data.text)
-    windows = calibration_windows(_encode(source, text), recipe.data, source.arch).to(device)
-    return Job(name, source, text, windows, recipe, methods, plan, out, work, keeps_work)
+    data = _drawn(source, recipe.data, device)
+    training = _drawn(source, recipe.training, device) if recipe.training else None
+    return Job(name, source, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
+
+
+def _drawn(model: Model, data: CalibrationData, device: str) -> Sample:
+    text = load_text(data.text)
+    return Sample(text, calibration_windows(_encode(model, text), data, model.arch).to(device))
 
 
 def _make_methods(recipe: Recipe) -> list[Method]:

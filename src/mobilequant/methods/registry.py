@@ -10,17 +10,22 @@ from pydantic import ValidationError
 from mobilequant.errors import UsageError, did_you_mean
 from mobilequant.methods.center.method import Center
 from mobilequant.methods.gptq.method import Gptq
+from mobilequant.methods.mobilequant.method import MobileQuant
+from mobilequant.methods.omniquant.method import OmniQuant
 from mobilequant.methods.ptf.method import Ptf
 from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.rtn.method import Rtn
+from mobilequant.methods.self_distillation.method import SelfDistillation
 from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
-METHODS: Mapping[str, type[Any]] = {
-    method.name: method for method in (Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq)
-}
+_IN_ORDER = (
+    *(Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
+    *(OmniQuant, MobileQuant, SelfDistillation),
+)
+METHODS: Mapping[str, type[Any]] = {method.name: method for method in _IN_ORDER}
 
 
 def names() -> tuple[str, ...]:

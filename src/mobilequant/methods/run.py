@@ -42,12 +42,15 @@ def run_methods(
     methods: Sequence[Method],
     windows: Tensor,
     *,
+    training: Tensor | None = None,
     prefix: tuple[int, ...] = (),
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
     track: Track = silent,
 ) -> QuantizedModel:
     """Quantize ``model`` with calibration windows (N, T); ``prefix`` are the tokens of the constant KV prefix.
+
+    training: windows (M, S) for methods that train; without them these get the calibration windows.
 
     Raises:
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
@@ -63,7 +66,8 @@ def run_methods(
             if step.method.inputs == "quantized":
                 changed = _run_streamed(step, saved, state, windows, track)
             elif step.method.inputs == "session":
-                changed = _run_session(step, saved, state, windows, track)
+                on = windows if training is None else training
+                changed = _run_session(step, saved, state, Session(state, windows, on, track, kept, step.name))
             else:
                 changed = _run_float(step, saved, state, stats, track)
             stale = changed.model is not state.model
@@ -164,13 +168,10 @@ def _run_float(
     return state
 
 
-def _run_session(
-    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, windows: Tensor, track: Track
-) -> QuantizedModel:
+def _run_session(step: _Step, saved: Mapping[str, Result], state: QuantizedModel, session: Session) -> QuantizedModel:
     """All units, each by a method that runs the model itself."""
     for name in units.all_units(step.method.unit, state.model.arch):
-        session = Session(state, windows, track, step.checkpoint, step.name)
-        state = step.solve([name], saved, state, {SESSION: session})
+        state = step.solve([name], saved, state, {SESSION: replace(session, state=state)})
     return state
 
 

@@ -13,16 +13,19 @@ from mobilequant.models.quantized import QuantizedModel
 from mobilequant.pipeline.checkpoint import Checkpoint
 from mobilequant.pipeline.method import Need, Result
 from mobilequant.pipeline.progress import Track
+from mobilequant.solvers.trainer import Memory
 
 SESSION = Need("session", "model")
 
 
 @dataclass(frozen=True)
 class Session:
-    """The quantized model as it is, the calibration windows (N, T), progress, and a memory that survives a kill."""
+    """The quantized model as it is, calibration windows (N, T) and those for training (M, S), progress, and a memory
+    that survives a kill."""
 
     state: QuantizedModel
     windows: Tensor
+    training: Tensor
     track: Track
     checkpoint: Checkpoint
     step: str
@@ -35,3 +38,19 @@ class Session:
         """What was kept, on the device of the run; None when there is nothing."""
         found = self.checkpoint.load(self.step, name)
         return None if found is None else found.to(self.windows.device)
+
+    def memory(self, name: str) -> Memory:
+        """One place of that memory, for the state of a training."""
+        return _Place(self, name)
+
+
+@dataclass(frozen=True)
+class _Place:
+    session: Session
+    name: str
+
+    def keep(self, state: Result) -> None:
+        self.session.keep(self.name, state)
+
+    def recall(self) -> Result | None:
+        return self.session.recall(self.name)

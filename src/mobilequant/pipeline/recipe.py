@@ -101,6 +101,9 @@ class Recipe(FrozenConfig):
     prefix: PrefixChoice = PrefixChoice()
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="run in this order")
     data: CalibrationData = CalibrationData()
+    training: CalibrationData | None = Field(
+        default=None, description="the text on which methods train; without it they train on data"
+    )
     sixteen_bit: SixteenBit = SixteenBit()
     seed: Seed = Field(default=0, description="seeds every unit of every method")
 

@@ -39,6 +39,7 @@ class Run:
     model_sha256: str
     text_sha256: str
     recipe: Recipe
+    training_sha256: str | None = None  # of the text that is trained on, where the recipe names one
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in ``run.json``."""
@@ -46,6 +47,7 @@ class Run:
             "model": self.model,
             "model_sha256": self.model_sha256,
             "text_sha256": self.text_sha256,
+            "training_sha256": self.training_sha256,
             "recipe_sha256": recipe_hash(self.recipe),
             "recipe": self.recipe.model_dump(mode="json"),
         }

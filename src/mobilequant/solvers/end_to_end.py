@@ -6,53 +6,62 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mobilequant.models import decoder
+from mobilequant.models.model import KVPrefix, Model
 from mobilequant.pipeline.progress import Track, silent
+from mobilequant.solvers.diagnosis import first_broken
 from mobilequant.solvers.objective import relative_error, squared_error, top_divergence
+from mobilequant.solvers.schedule import Schedule
 from mobilequant.solvers.student import Student
-from mobilequant.solvers.teacher import Targets
-from mobilequant.solvers.trainer import History, Schedule, train
+from mobilequant.solvers.trainer import History, Memory, Task, train
+
+_TOP = 64  # tokens of the teacher that are told apart
 
 
 def distill(
     student: Student,
+    teacher: Model,
+    prefix: KVPrefix | None,
     windows: Tensor,
-    targets: Targets,
-    held_out: tuple[Tensor, Targets],
+    held_out: Tensor,
     schedule: Schedule,
     *,
     hidden_weight: float,
     order: torch.Generator,
+    memory: Memory | None = None,
     track: Track = silent,
 ) -> History:
-    """Minimize KL on the likeliest tokens + ``hidden_weight`` · relative error behind the last block, windows (N, T).
+    """KL on the teacher's likeliest tokens + ``hidden_weight`` · relative error behind the last block, windows (N, T).
 
-    The state with the least divergence on the held-out windows is kept.
+    The state with the least divergence on the held-out windows (M, T) is kept. The teacher, the float model with its
+    float prefix, is asked again in each step: a fresh window costs no more so than one whose answers are stored.
     """
 
-    def loss(tokens: Tensor, hidden: Tensor, top: Tensor, likeliest: Tensor) -> Tensor:
+    def losses(tokens: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            wanted = decoder.body(teacher, tokens, prefix=prefix)
         found = student.body(tokens)
-        divergence = _divergence(student, found, top, likeliest)
-        return divergence + hidden_weight * relative_error(found, hidden)
+        divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
+        return torch.stack(divergences).mean(), relative_error(found, wanted)
+
+    def loss(tokens: Tensor) -> Tensor:
+        divergence, error = losses(tokens)
+        return divergence + hidden_weight * error
 
     @torch.no_grad()
     def check() -> float:
-        given, wanted = held_out
-        total = 0.0
-        for i in range(0, len(given), schedule.batch):
-            part = slice(i, i + schedule.batch)
-            found = student.body(given[part])
-            total += _divergence(student, found, wanted.top[part], wanted.tokens[part]).item() * len(given[part])
-        return total / len(given)
+        parts = held_out.split(schedule.batch)
+        return sum(losses(part)[0].item() * len(part) for part in parts) / len(held_out)
 
-    return train(
+    task = Task(
+        "end to end",
         student.parameters(student.parts()),
         loss,
-        (windows, targets.hidden, targets.top, targets.tokens),
-        schedule,
-        order=order,
-        check=check,
-        track=track,
+        (windows,),
+        check,
+        broken=lambda batch: first_broken(student, batch[0]),
     )
+    return train(task, schedule, order, memory=memory, track=track)
 
 
 def match_hidden(
@@ -62,6 +71,7 @@ def match_hidden(
     schedule: Schedule,
     *,
     order: torch.Generator,
+    memory: Memory | None = None,
     track: Track = silent,
 ) -> History:
     """As published: mean squared error of the residual (N, T, C) behind the last block; the last state stays."""
@@ -70,19 +80,20 @@ def match_hidden(
         return squared_error(student.body(tokens), wanted)
 
     leaves = student.parameters(student.parts()[:-1])
-    return train(leaves, loss, (windows, hidden), schedule, order=order, track=track)
+    task = Task("end to end", leaves, loss, (windows, hidden), broken=lambda batch: first_broken(student, batch[0]))
+    return train(task, schedule, order, memory=memory, track=track)
 
 
-def _divergence(student: Student, hidden: Tensor, top: Tensor, likeliest: Tensor) -> Tensor:
-    """Window by window, logits made again for the backward pass: at no time are there more than those of one window."""
+def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor) -> Tensor:
+    """Of the last residuals (T, C) of one window: logits are made again for the backward pass, so that there are never
+    more than those of one window."""
 
-    def of_window(hidden: Tensor, top: Tensor, likeliest: Tensor) -> Tensor:
-        return top_divergence(student.head(hidden[None])[0].float(), top, likeliest)
+    def of_window(found: Tensor, wanted: Tensor) -> Tensor:
+        with torch.no_grad():
+            top, tokens = decoder.head(teacher, wanted[None])[0].log_softmax(-1).topk(_TOP, dim=-1)
+        return top_divergence(student.head(found[None])[0], top, tokens)
 
-    total = hidden.new_zeros(())
-    for one in zip(hidden, top, likeliest, strict=True):
-        if torch.is_grad_enabled():
-            total = total + checkpoint(of_window, *one, use_reentrant=False, preserve_rng_state=False)
-        else:
-            total = total + of_window(*one)
-    return total / len(hidden)
+    if not torch.is_grad_enabled():
+        return of_window(found, wanted)
+    result: Tensor = checkpoint(of_window, found, wanted, use_reentrant=False, preserve_rng_state=False)
+    return result

@@ -1,10 +1,10 @@
 """The GPU twins of ``straight_through``: each direction of a fake quantizer in one kernel.
 
-    value (R, W), one scale and zero point per row        grid (R, ⌈W / BLOCK⌉): a program has BLOCK numbers of a row
+value (R, W), one scale and zero point per row        grid (R, ⌈W / BLOCK⌉): a program has BLOCK numbers of a row
 
-    row 0  [ BLOCK ][ BLOCK ][ rest ]     forward reads 4 bytes and writes 4 per number, backward reads 8 and writes 4;
-    row 1  [ BLOCK ][ BLOCK ][ rest ]     its two sums per row are left as one number per program and added by torch,
-       …                                  in a fixed order, so that a step gives the same bits each time
+row 0  [ BLOCK ][ BLOCK ][ rest ]     forward reads 4 bytes and writes 4 per number, backward reads 8 and writes 4;
+row 1  [ BLOCK ][ BLOCK ][ rest ]     its two sums per row are left as one number per program and added by torch,
+   …                                  in a fixed order, so that a step gives the same bits each time
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _block(width: int) -> int:
     return min(triton.next_power_of_2(width), _LARGEST_BLOCK)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -72,7 +72,7 @@ def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.
     tl.store(rounded + row * width + column, (clamped - zero) * step, mask=here)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _gradients(  # type: ignore[no-untyped-def]  # noqa: ANN202
     grad,  # noqa: ANN001
     value,  # noqa: ANN001

@@ -24,9 +24,12 @@ class WeightRange(FrozenConfig):
     """How far a row of weights reaches before it is clipped."""
 
     weight_range: Literal["absmax", "lp"] = Field(
-        "lp", description="absmax: never clip. lp: the clip that minimizes the sum of |error|^power over the row."
+        default="lp",
+        description="absmax: never clip. lp: the clip that minimizes the sum of |error|^power over the row.",
     )
-    power: float = Field(2.0, ge=1.0, le=4.0, description="Exponent of the error under weight_range lp (2 = MSE).")
+    power: float = Field(
+        default=2.0, ge=1.0, le=4.0, description="Exponent of the error under weight_range lp (2 = MSE)."
+    )
 
     def row_scale(self, rows: Tensor, qtype: QType) -> Tensor:
         """Scale (R,) of rows (R, W)."""

@@ -1,54 +1,70 @@
 """The student: a model whose forward pass rounds as integers will, with leaves that training may move.
 
-    float tensors ─▶ piece ─▶ piece ─▶ … ─▶ tensors of one part ─▶ block, tapped by the learned ranges
+    float tensors ─▶ transforms ─▶ weights ─▶ tensors of one part ─▶ block, tapped by the learned ranges
 
-A part is rewritten when it is computed and not before, so that with activation checkpointing the memory of one block's
-rewritten tensors is all that is ever needed.
+A part is rewritten when it is computed and not before, so that with ``recompute`` one block's rewritten tensors and
+activations are all that is ever held besides the residuals between blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mobilequant.arch import point
+from mobilequant.errors import ResourceError
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
-from mobilequant.solvers.learned.activation_range import ActivationRanges
-from mobilequant.solvers.learned.pair_scale import PairScales
-from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors
+from mobilequant.numerics.qparams import QParams
+from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors, Transform, Weights
+
+
+class Ranges(Piece, Protocol):
+    """The piece that rounds activations."""
+
+    def tap(self, name: str, value: Tensor) -> Tensor:
+        """The value as its readers get it."""
+        ...
+
+    def finished(self) -> dict[str, QParams]:
+        """The learned parameters by point."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What training leaves: transformed float tensors, integer weights, parameters of activations."""
+
+    tensors: Tensors
+    weights: dict[str, QuantizedWeight]
+    activations: dict[str, QParams]
 
 
 @dataclass(frozen=True)
 class Student:
-    """``pieces`` in the order in which they rewrite tensors; ``ranges`` rounds activations and is learned with them.
-
-    ``recompute``: keep only what stands between blocks for the backward pass, and compute the rest again.
-    """
+    """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them."""
 
     model: Model
     prefix: KVPrefix | None
-    pieces: Sequence[Piece]
-    ranges: ActivationRanges
+    transforms: Sequence[Transform]
+    weights: Weights
+    ranges: Ranges
     recompute: bool = False
 
     def parts(self) -> list[str]:
         """All parts in running order."""
         return [*(f"layers.{layer}" for layer in range(self.model.arch.num_layers)), HEAD]
 
-    def learned(self) -> Iterator[Piece]:
-        """Everything with leaves."""
-        yield from (*self.pieces, self.ranges)
-
     def parameters(self, parts: Sequence[str]) -> Tensors:
         """Leaves of some parts by name."""
-        return {
-            name: leaf for piece in self.learned() for part in parts for name, leaf in piece.parameters(part).items()
-        }
+        pieces = (*self.transforms, self.weights, self.ranges)
+        return {name: leaf for piece in pieces for part in parts for name, leaf in piece.parameters(part).items()}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""
@@ -56,11 +72,21 @@ class Student:
         return decoder.embed(self.model, tokens, tap=self.ranges.tap, start=start)
 
     def block(self, layer: int, hidden: Tensor) -> Tensor:
-        """Residual (B, T, C) → residual (B, T, C) through one block."""
-        if self.recompute and torch.is_grad_enabled():
-            result: Tensor = checkpoint(self._block, layer, hidden, use_reentrant=False, preserve_rng_state=False)
-            return result
-        return self._block(layer, hidden)
+        """Residual (B, T, C) → residual (B, T, C) through one block.
+
+        Raises:
+            ResourceError: the memory of the GPU does not suffice; names the block.
+        """
+        try:
+            if self.recompute and torch.is_grad_enabled():
+                result: Tensor = checkpoint(self._block, layer, hidden, use_reentrant=False, preserve_rng_state=False)
+                return result
+            return self._block(layer, hidden)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"the GPU has not enough memory for the forward pass of layers.{layer}: {str(error).split('.')[0]}",
+                "Make the batch of the method smaller, or set its recompute: true.",
+            ) from error
 
     def body(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) → the residual (B, T, C) behind the last block."""
@@ -71,37 +97,53 @@ class Student:
 
     def head(self, hidden: Tensor) -> Tensor:
         """The last residual (B, T, C) → logits (B, T, V)."""
-        return decoder.head(self.rewritten(HEAD), hidden, tap=self.ranges.tap)
+        return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap)
 
-    def rewritten(self, part: str) -> Model:
-        """The model with the tensors of one part as the pieces leave them."""
-        return self.model.with_tensors(self.tensors(part, self.pieces))
-
-    def tensors(self, part: str, pieces: Sequence[Piece]) -> Tensors:
-        """What some of the pieces change in a part."""
-        seen, changed = dict(self.model.tensors), dict[str, Tensor]()
-        for piece in pieces:
-            rewritten = piece.rewrite(seen, part)
-            seen |= rewritten
-            changed |= rewritten
-        return changed
+    @torch.no_grad()
+    def finished(self) -> Finished:
+        """The state of all leaves as tensors, codes and parameters."""
+        tensors: Tensors = {}
+        weights: dict[str, QuantizedWeight] = {}
+        for part in self.parts():
+            transformed = self._transformed(part)
+            tensors |= transformed
+            weights |= self.weights.finished({**self.model.tensors, **transformed}, part)
+        return Finished(tensors, weights, self.ranges.finished())
 
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
         part = f"layers.{layer}"
-        return decoder.block(self.rewritten(part), layer, hidden, tap=self.ranges.tap, prefix=self._cached(layer, part))
+        cached = self._cached(layer, part)
+        return decoder.block(self._rewritten(part), layer, hidden, tap=self.ranges.tap, prefix=cached)
+
+    def _rewritten(self, part: str) -> Model:
+        """The model with the tensors of one part as all pieces leave them."""
+        changed = self._transformed(part)
+        rounded = self.weights.rewrite({**self.model.tensors, **changed}, part)
+        return self.model.with_tensors({**changed, **rounded})
+
+    def _transformed(self, part: str) -> Tensors:
+        seen, changed = dict(self.model.tensors), dict[str, Tensor]()
+        for transform in self.transforms:
+            rewritten = transform.rewrite(seen, part)
+            seen |= rewritten
+            changed |= rewritten
+        return changed
 
     def _cached(self, layer: int, part: str) -> KVPrefix | None:
         """The prefix with the entries of one layer as its cache holds them."""
         if self.prefix is None:
             return None
         keys, values = self.prefix.keys[layer], self.prefix.values[layer]
-        for piece in self.pieces:
-            if isinstance(piece, PairScales):
-                keys, values = piece.rewrite_cache(keys, values, part)
+        for transform in self.transforms:
+            keys, values = transform.rewrite_cache(keys, values, part)
         keys = self.ranges.tap(point.key_point(self.model.arch, layer), keys)
         values = self.ranges.tap(point.at(layer, "v"), values)
-        return KVPrefix(
-            self.prefix.tokens,
-            tuple(keys if at == layer else each for at, each in enumerate(self.prefix.keys)),
-            tuple(values if at == layer else each for at, each in enumerate(self.prefix.values)),
+        return replace(
+            self.prefix,
+            keys=_with(self.prefix.keys, layer, keys),
+            values=_with(self.prefix.values, layer, values),
         )
+
+
+def _with(entries: Sequence[Tensor], place: int, entry: Tensor) -> tuple[Tensor, ...]:
+    return (*entries[:place], entry, *entries[place + 1 :])

@@ -1,49 +1,58 @@
-"""The loop of every training: AdamW over the leaves of a student, rates by kind of leaf, the best state kept."""
+"""The loop of every training: AdamW over the leaves of a student, the best state kept, continued after a kill.
+
+batch ─▶ loss ─▶ gradients ─▶ clipped by kind ─▶ AdamW          a few times: held-out loss ─▶ best state ─▶ memory
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mobilequant.arch import point
+from mobilequant.errors import TrainingError
+from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
+from mobilequant.solvers.schedule import Schedule
 
 Batch = Sequence[Tensor]
-Loss = Callable[..., Tensor]
+_LOOK = 16  # steps between two looks at whether the loss is still a number
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Memory(Protocol):
+    """Where the state of a training survives a kill."""
+
+    def keep(self, state: Result) -> None:
+        """Replace what was kept."""
+        ...
+
+    def recall(self) -> Result | None:
+        """What was kept."""
+        ...
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A learning rate that falls from ``first`` to ``last`` along half a cosine."""
+class Task:
+    """What is trained: leaves by name, the loss of a batch, and data (N, …) that are cut into batches along N.
 
-    first: float
-    last: float
-
-    def at(self, progress: float) -> float:
-        """The rate when ``progress`` (0 … 1) of the steps are done."""
-        return self.last + 0.5 * (self.first - self.last) * (1 + math.cos(math.pi * progress))
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long, how much at a time, how fast.
-
-    rates: by kind of leaf, which is the last part of its name. clip: largest norm of the gradient of one kind.
-    warmup: part of the steps in which rates rise from zero. checks: how often the held-out windows are looked at.
+    check: the held-out loss; with it the leaves end as they were at its least value, the start included. broken: the
+    name of the first tensor that is not finite for a batch.
     """
 
-    epochs: int
-    batch: int
-    rates: Mapping[str, Rate]
-    clip: float | None = 1.0
-    warmup: float = 0.0
-    checks: int = 8
+    name: str
+    leaves: Tensors
+    loss: Callable[..., Tensor]
+    data: Batch
+    check: Callable[[], float] | None = None
+    broken: Callable[[Batch], str] = lambda batch: ""
 
 
 @dataclass
@@ -53,83 +62,148 @@ class History:
     training: list[float] = field(default_factory=list)
     held_out: list[tuple[int, float]] = field(default_factory=list)
 
+    @property
+    def least(self) -> float:
+        """The held-out loss of the state that is kept."""
+        return min((loss for _, loss in self.held_out), default=math.nan)
+
 
 def train(
-    leaves: Tensors,
-    loss: Loss,
-    data: Batch,
+    task: Task,
     schedule: Schedule,
-    *,
     order: torch.Generator,
-    check: Callable[[], float] | None = None,
-    task: str = "training",
+    *,
+    memory: Memory | None = None,
     track: Track = silent,
 ) -> History:
-    """Make ``loss(*batch)`` small; ``data`` are tensors (N, …) that are cut into batches along N.
+    """Make the loss of the task small; ``order`` shuffles the data of each epoch.
 
-    With ``check``, the leaves end as they were when it gave its least value, the start included.
+    Raises:
+        TrainingError: the loss is no number any more; names the first tensor that is not finite.
     """
-    kinds = sorted({point.role_of(name) for name in leaves})
-    groups = [{"params": [leaves[n] for n in leaves if point.role_of(n) == kind], "kind": kind} for kind in kinds]
-    flat = list(leaves.values())
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=0.0, fused=flat[0].is_cuda)
-    step = CapturedStep(loss, flat) if flat[0].is_cuda else _step(loss, flat)
-    batches = max(1, len(data[0]) // schedule.batch)
-    total = schedule.epochs * batches
-    history, best = History(), _Best(flat)
-    check_at = {round(total * (i + 1) / schedule.checks) for i in range(schedule.checks)} if check else set()
-    if check:
-        best.offer(check(), 0, history)
-    losses: list[Tensor] = []
-    for done, chosen in enumerate(track(_batches(len(data[0]), schedule, batches, order), task, total)):
-        losses.append(step(*(each[chosen.to(each.device)] for each in data)))
-        for group in optimizer.param_groups:
-            if schedule.clip:
-                torch.nn.utils.clip_grad_norm_(group["params"], schedule.clip)
-            rise = min(1.0, (done + 1) / max(1.0, schedule.warmup * total))
-            group["lr"] = rise * schedule.rates[group["kind"]].at(done / total)
-        optimizer.step()
-        if len(losses) == batches:
-            history.training.append(torch.stack(losses).mean().item())
-            losses = []
-        if check and done + 1 in check_at:
-            best.offer(check(), done + 1, history)
-    if check:
-        best.restore()
-    return history
+    run = _Run(task, schedule)
+    done = run.resume(memory)
+    if done == 0:
+        run.check(0)
+    total = schedule.epochs * run.batches
+    batches = itertools.islice(_batches(len(task.data[0]), schedule, order), done, None)
+    for step, chosen in enumerate(track(batches, task.name, total - done), start=done):
+        run.step(step, total, [each[chosen.to(each.device)] for each in task.data])
+        if step + 1 in schedule.check_steps(total):
+            run.check(step + 1)
+            if memory:
+                memory.keep(run.state(step + 1))
+    run.finish()
+    return run.history
 
 
-def _step(loss: Loss, leaves: Sequence[Tensor]) -> Callable[..., Tensor]:
-    def step(*batch: Tensor) -> Tensor:
+class _Run:
+    """The mutable side of a training."""
+
+    def __init__(self, task: Task, schedule: Schedule) -> None:
+        self.task, self.schedule, self.history = task, schedule, History()
+        self.batches = schedule.batches(len(task.data[0]))
+        self._leaves = list(task.leaves.values())
+        kinds = dict.fromkeys(point.role_of(name) for name in task.leaves)
+        groups = [{"params": [task.leaves[n] for n in task.leaves if point.role_of(n) == k], "kind": k} for k in kinds]
+        on_gpu = self._leaves[0].is_cuda
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=on_gpu)
+        self._gradients = CapturedStep(task.loss, self._leaves) if on_gpu else _eager_step(task.loss, self._leaves)
+        self._best = [each.detach().clone() for each in self._leaves]
+        self._epoch: list[Tensor] = []  # losses of this epoch so far
+
+    def step(self, number: int, total: int, batch: Batch) -> None:
+        """One update."""
+        self._epoch.append(self._gradients(*batch))
+        if (number + 1) % _LOOK == 0 or number + 1 == total:
+            self._require_finite(number, batch)
+        for group in self._optimizer.param_groups:
+            if self.schedule.clip:
+                torch.nn.utils.clip_grad_norm_(group["params"], self.schedule.clip)
+            group["lr"] = self.schedule.rate(group["kind"], number, total)
+        self._optimizer.step()
+        if len(self._epoch) == self.batches:
+            self.history.training.append(torch.stack(self._epoch).mean().item())
+            self._epoch = []
+
+    def check(self, step: int) -> None:
+        """Look at the held-out loss and keep the leaves where it is the least so far."""
+        if self.task.check is None:
+            return
+        loss, least = self.task.check(), self.history.least
+        self.history.held_out.append((step, loss))
+        if loss < least or math.isnan(least):
+            self._best = [each.detach().clone() for each in self._leaves]
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the leaves their best values."""
+        for best, each in zip(self._best if self.task.check else (), self._leaves, strict=bool(self.task.check)):
+            each.copy_(best)
+
+    def state(self, step: int) -> Result:
+        """All that a resumed run needs."""
+        tensors = {f"leaf.{name}": each.detach() for name, each in self.task.leaves.items()}
+        tensors |= {f"best.{name}": best for name, best in zip(self.task.leaves, self._best, strict=True)}
+        for name, each in self.task.leaves.items():
+            tensors |= {f"{moment}.{name}": self._optimizer.state[each][moment] for moment in _MOMENTS}
+        tensors["epoch"] = torch.stack(self._epoch) if self._epoch else torch.empty(0)
+        tensors["training"] = torch.tensor(self.history.training, dtype=torch.float64)
+        tensors["held_out"] = torch.tensor(self.history.held_out, dtype=torch.float64).view(-1, 2)
+        return Result(tensors=tensors, measures={"step": step})
+
+    @torch.no_grad()
+    def resume(self, memory: Memory | None) -> int:
+        """Take up what an earlier run has kept; the number of steps that it had done."""
+        found = memory.recall() if memory else None
+        if found is None:
+            return 0
+        kept, step = found.tensors, int(found.measures["step"])
+        moments = self._optimizer.state_dict()
+        ordered = [name for group in moments["param_groups"] for name in self._names(group["kind"])]
+        moments["state"] = {
+            number: {"step": torch.tensor(float(step)), **{moment: kept[f"{moment}.{name}"] for moment in _MOMENTS}}
+            for number, name in enumerate(ordered)
+        }
+        self._optimizer.load_state_dict(moments)
+        for name, each in self.task.leaves.items():
+            each.copy_(kept[f"leaf.{name}"])
+        self._best = [kept[f"best.{name}"].clone() for name in self.task.leaves]
+        self._epoch = list(kept["epoch"])
+        self.history.training = kept["training"].tolist()
+        self.history.held_out = [(int(at), loss) for at, loss in kept["held_out"].tolist()]
+        return step
+
+    def _names(self, kind: str) -> list[str]:
+        return [name for name in self.task.leaves if point.role_of(name) == kind]
+
+    def _require_finite(self, number: int, batch: Batch) -> None:
+        recent = torch.stack(self._epoch[-_LOOK:])
+        if bool(recent.isfinite().all()):
+            return
+        where = self.task.broken(batch)
+        kept = f"step {self.history.held_out[-1][0]}" if self.history.held_out else "its start"
+        raise TrainingError(
+            f"{self.task.name}: the loss is no number any more after step {number + 1}"
+            + (f"; the first tensor that is not finite is {where}" if where else "")
+            + f"; the last good state is that of {kept}",
+            "Lower the `rate` of the method, or check the model and the text with `mobilequant eval`.",
+        )
+
+
+def _eager_step(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Callable[..., Tensor]:
+    def gradients(*batch: Tensor) -> Tensor:
         for each in leaves:
-            each.grad = None
+            each.grad = torch.zeros_like(each)  # not None: a leaf that a batch does not reach keeps its moments moving
         found = loss(*batch)
         found.backward()
         return found.detach()
 
-    return step
+    return gradients
 
 
-def _batches(items: int, schedule: Schedule, batches: int, order: torch.Generator) -> Iterator[Tensor]:
+def _batches(items: int, schedule: Schedule, order: torch.Generator) -> Iterator[Tensor]:
+    """Places of the items of each batch; every epoch in another order."""
+    size, batches = min(schedule.batch, items), schedule.batches(items)
     for _ in range(schedule.epochs):
-        shuffled = torch.randperm(items, generator=order)
-        yield from shuffled[: batches * min(schedule.batch, items)].chunk(batches)
-
-
-class _Best:
-    """The leaves at the least held-out loss so far."""
-
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
-        self._leaves, self._kept, self._least = leaves, [each.detach().clone() for each in leaves], math.inf
-
-    def offer(self, value: float, step: int, history: History) -> None:
-        history.held_out.append((step, value))
-        if value < self._least:
-            self._least = value
-            for kept, each in zip(self._kept, self._leaves, strict=True):
-                kept.copy_(each.detach())
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        for kept, each in zip(self._kept, self._leaves, strict=True):
-            each.copy_(kept)
+        yield from torch.randperm(items, generator=order)[: batches * size].split(size)

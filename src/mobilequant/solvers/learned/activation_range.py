@@ -39,8 +39,8 @@ class ActivationRanges:
 
     def parameters(self, part: str) -> Tensors:
         """Two leaves per point, or one where the zero point is fixed."""
-        scales = {f"{n}.log_scale": leaf for n, leaf in self._scales.items() if part_of(n) == part}
-        return scales | {f"{n}.zero_point": leaf for n, leaf in self._offsets.items() if part_of(n) == part}
+        scales = {f"{name}.log_scale": each for name, each in self._scales.items() if part_of(name) == part}
+        return scales | {f"{name}.zero_point": each for name, each in self._offsets.items() if part_of(name) == part}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """Nothing: activations are rounded by ``tap``."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from mobilequant.models.model import Model
+from mobilequant.numerics.qtype import INT4, INT8
+from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 from mobilequant.solvers.straight_through import fake_quantize
 
@@ -58,10 +60,20 @@ class ClippedWeights:
         scale, zero_point, qmin, qmax = self._grid(name, rows)
         return fake_quantize(rows, scale, zero_point, qmin, qmax).view_as(weight)
 
-    def scale(self, name: str, weight: Tensor) -> Tensor:
-        """The learned scale (R, 1) of a matrix as it is in front of this piece."""
-        rows = weight if self._formats[name].per_channel else weight.reshape(1, -1)
-        return self._grid(name, rows)[0]
+    @torch.no_grad()
+    def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
+        """Codes and scales of the matrices of a part; symmetric ones per channel only."""
+        names = [name for name in self._formats if part_of(name) == part]
+        return {name: self._finished(name, tensors[f"{name}.weight"]) for name in names}
+
+    def _finished(self, name: str, weight: Tensor) -> QuantizedWeight:
+        how = self._formats[name]
+        if not (how.symmetric and how.per_channel):
+            raise ValueError(f"{name}: only symmetric weights per channel have integers here")
+        scale, _, qmin, qmax = self._grid(name, weight)
+        qtype = {4: INT4, 8: INT8}[how.num_bits]
+        codes = torch.floor(weight / scale + 0.5).clamp(max(qmin, qtype.qmin), qmax).to(torch.int8)
+        return QuantizedWeight(codes, scale[:, 0], qtype)
 
     def _grid(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """Scale and zero point (R, 1) and the limits of the codes."""

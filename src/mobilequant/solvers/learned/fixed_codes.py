@@ -33,7 +33,10 @@ class FixedCodes:
         }
 
     @torch.no_grad()
-    def finished(self, name: str) -> QuantizedWeight:
+    def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
         """The same codes with the learned scales."""
-        weight = self._weights[name]
-        return replace(weight, scale=weight.scale * self._leaves[name].exp())
+        return {
+            name: replace(weight, scale=weight.scale * self._leaves[name].exp())
+            for name, weight in self._weights.items()
+            if part_of(name) == part
+        }

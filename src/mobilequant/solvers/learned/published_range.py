@@ -6,7 +6,7 @@ rounded and learned like all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,23 +17,29 @@ from mobilequant.solvers.straight_through import fake_quantize
 
 
 class PublishedRanges:
-    """The taps of a model, every one of them learned."""
+    """The taps of a model. ``fixed``: points that are rounded and not learned; ``centred``: those whose zero point
+    stays where it is."""
 
-    def __init__(self, qparams: Mapping[str, QParams], device: torch.device) -> None:
+    def __init__(
+        self,
+        qparams: Mapping[str, QParams],
+        device: torch.device,
+        fixed: Iterable[str] = (),
+        centred: Iterable[str] = (),
+    ) -> None:
         self._start = dict(qparams)
-        self._leaves = {
-            name: (
-                leaf(torch.tensor(each.scale, device=device)),
-                leaf(torch.tensor(float(each.zero_point), device=device)),
-            )
-            for name, each in qparams.items()
+        fixed, unmoved = frozenset(fixed), frozenset(centred) | frozenset(fixed)
+        self._scales = {name: leaf(torch.tensor(each.scale, device=device)) for name, each in qparams.items()}
+        self._offsets = {
+            name: leaf(torch.tensor(float(each.zero_point), device=device)) for name, each in qparams.items()
         }
+        self._learned = {name: (name not in fixed, name not in unmoved) for name in qparams}
 
     def parameters(self, part: str) -> Tensors:
-        """Two leaves per point."""
-        names = [name for name in self._leaves if part_of(name) == part]
-        scales = {f"{name}.scale": self._leaves[name][0] for name in names}
-        return scales | {f"{name}.offset": self._leaves[name][1] for name in names}
+        """Two leaves per point, or one where the zero point stays."""
+        mine = {name: learned for name, learned in self._learned.items() if part_of(name) == part}
+        scales = {f"{name}.scale": self._scales[name] for name, (scale, _) in mine.items() if scale}
+        return scales | {f"{name}.offset": self._offsets[name] for name, (_, offset) in mine.items() if offset}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """Nothing: activations are rounded by ``tap``."""
@@ -41,18 +47,16 @@ class PublishedRanges:
 
     def tap(self, name: str, value: Tensor) -> Tensor:
         """The value as its readers get it."""
-        if name not in self._leaves:
+        start = self._start.get(name)
+        if start is None:
             return value
-        scale, offset = self._leaves[name]
-        qtype = self._start[name].qtype
-        return fake_quantize(value, scale, offset, qtype.qmin, qtype.qmax)
+        return fake_quantize(value, self._scales[name], self._offsets[name], start.qtype.qmin, start.qtype.qmax)
 
     @torch.no_grad()
     def finished(self) -> dict[str, QParams]:
         """The learned parameters; only now is the offset rounded, and the range made to contain zero."""
-        found = {}
-        for name, (scale, offset) in self._leaves.items():
-            qtype = self._start[name].qtype
-            zero_point = min(max(round(offset.item()), qtype.qmin), qtype.qmax)
-            found[name] = QParams(scale.item(), zero_point, qtype)
-        return found
+        return {name: self._finished(name) for name, (scale, _) in self._learned.items() if scale}
+
+    def _finished(self, name: str) -> QParams:
+        qtype, offset = self._start[name].qtype, round(self._offsets[name].item())
+        return QParams(self._scales[name].item(), min(max(offset, qtype.qmin), qtype.qmax), qtype)

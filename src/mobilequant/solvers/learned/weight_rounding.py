@@ -10,7 +10,7 @@ in steps) moves a weight over the edge to another code: bounded by half a step i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -22,54 +22,47 @@ from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import integer_groups
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
-from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.rounding import nearest_codes
 from mobilequant.solvers.straight_through import fake_quantize, with_gradient_scale
 
 Offset = Literal["none", "rounding", "free"]
+_SMALLEST_SHARE = 1e-3
 
 
 class RoundedWeights:
-    """Symmetric weights per output channel or group, in the formats of a scheme."""
+    """Symmetric weights per output channel or group, in the formats of a scheme.
 
-    def __init__(
-        self,
-        model: Model,
-        scheme: Scheme,
-        linears: Iterable[str],
-        weight_range: WeightRange,
-        offset: Offset = "none",
-        start: Mapping[str, QuantizedWeight] | None = None,
-    ) -> None:
+    scales: (R,) of every matrix, where its ranges start; its names are the matrices that are rounded. offset: none,
+    bounded ("rounding"), or unbounded ("free").
+    """
+
+    def __init__(self, model: Model, scheme: Scheme, scales: Mapping[str, Tensor], offset: Offset = "none") -> None:
         self._scheme, self._offset = scheme, offset
-        self._linears = list(linears)
         self._shares: dict[str, Tensor] = {}
         self._offsets: dict[str, Tensor] = {}
-        self._zero = torch.zeros((), device=model.device)
-        for name in self._linears:
-            rows, qtype = self._rows(name, model.weight(name).float()), scheme.weight_qtype(name)
-            wanted = start[name].element_scale()[:, :: rows.shape[1]].flatten() if start else weight_range.row_scale(rows, qtype)
-            self._shares[name] = leaf((wanted / covering(rows, qtype)).clamp_min(1e-3).log())
+        for name, wanted in scales.items():
+            rows = self._rows(name, model.weight(name).float())
+            share = wanted / covering(rows, scheme.weight_qtype(name))
+            self._shares[name] = leaf(share.clamp_min(_SMALLEST_SHARE).log())
             if offset != "none":
                 self._offsets[name] = leaf(torch.zeros_like(rows))
 
     def parameters(self, part: str) -> Tensors:
         """Shares of the rows of every matrix, and offsets of its weights where they are learned."""
-        names = [name for name in self._linears if part_of(name) == part]
+        names = [name for name in self._shares if part_of(name) == part]
         shares = {f"{name}.share": self._shares[name] for name in names}
         return shares | {f"{name}.offset": self._offsets[name] for name in names if name in self._offsets}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """The rounded matrices of a part."""
-        return {f"{n}.weight": self._rounded(n, tensors) for n in self._linears if part_of(n) == part}
+        return {f"{n}.weight": self._rounded(n, tensors) for n in self._shares if part_of(n) == part}
 
     def _rounded(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
         weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
         rows = self._rows(name, weight)
         scale = self._scale(name, rows)[:, None]
-        zero = self._zero.expand_as(scale)
-        rounded = fake_quantize(self._moved(name, rows, scale), scale, zero, qtype.qmin, qtype.qmax)
-        return rounded.view_as(weight)
+        moved, no_offset = self._moved(name, rows, scale), torch.zeros_like(scale)
+        return fake_quantize(moved, scale, no_offset, qtype.qmin, qtype.qmax).view_as(weight)
 
     def _scale(self, name: str, rows: Tensor) -> Tensor:
         """Scale (R,) of rows (R, W)."""
@@ -92,8 +85,11 @@ class RoundedWeights:
         return weight.reshape(-1, width)
 
     @torch.no_grad()
-    def finished(self, name: str, tensors: Mapping[str, Tensor]) -> QuantizedWeight:
-        """The integer codes and scales of a matrix, from its tensors in front of this piece."""
+    def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
+        """The integer codes and scales of every matrix of a part."""
+        return {name: self._finished(name, tensors) for name in self._shares if part_of(name) == part}
+
+    def _finished(self, name: str, tensors: Mapping[str, Tensor]) -> QuantizedWeight:
         weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
         rows = self._rows(name, weight)
         wanted = self._scale(name, rows)

@@ -1,0 +1,103 @@
+"""MobileQuant (arXiv 2408.13933): equalization, weights and static ranges learned together, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.arch.pair import Kind
+from mobilequant.methods.mobilequant.faithful import train_as_published
+from mobilequant.methods.mobilequant.training import (
+    TrainingConfig,
+    base_model,
+    require_codes,
+    require_ranges,
+    starting_scales,
+    train_end_to_end,
+    trained_linears,
+    with_rounded_tables,
+)
+from mobilequant.methods.session import SESSION, Session
+from mobilequant.pipeline.method import Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.learned.fixed_codes import FixedCodes
+from mobilequant.solvers.learned.pair_scale import PairScales
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights
+from mobilequant.solvers.range_search import WeightRange
+
+_PUBLISHED_EPOCHS = 20
+_SHARED_OPTIONS = {"mode", "epochs"}
+
+
+class MobileQuantConfig(TrainingConfig, WeightRange):
+    """What is learned beside the ranges, and how."""
+
+    mode: Literal["default", "faithful"] = Field(
+        "default", description="faithful: as published, with the paper's pairs, clips, rates and objective."
+    )
+    weights: Literal["codes", "nearest", "rounding"] = Field(
+        "codes",
+        description="codes: keep those that there are, learn scales of rows. nearest: learn how far rows reach. "
+        "rounding: that, and for each weight which of its two neighbours it goes to.",
+    )
+    pairs: tuple[Kind, ...] = Field((), description="Kinds of scale pairs that are learned; not with codes.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        extra = self.model_fields_set - _SHARED_OPTIONS
+        if self.mode == "faithful" and extra:
+            raise ValueError(f"mode faithful is as published and takes no {', '.join(sorted(extra))}")
+        if self.pairs and self.weights == "codes":
+            raise ValueError("pairs change the weights; with pairs, weights must be nearest or rounding")
+        return self
+
+
+class MobileQuant:
+    """Trains on the windows of the recipe's ``training``, against the float model."""
+
+    name: ClassVar[str] = "mobilequant"
+    unit: ClassVar[UnitKind] = "model"
+    inputs: ClassVar[Inputs] = "session"
+    changes: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[bool] = True
+    Config: ClassVar[type[MobileQuantConfig]] = MobileQuantConfig
+
+    def __init__(self, config: MobileQuantConfig) -> None:
+        self.config = config
+
+    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
+        """Nothing but the session."""
+        return (SESSION,)
+
+    def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
+        """Folded tensors, codes and ranges of the whole model; the held-out divergence before and after.
+
+        Raises:
+            UsageError: there are no ranges yet, or no codes where training starts from them.
+            DataError: too few training windows.
+            TrainingError: the loss is no number any more.
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        session: Session = stats[SESSION]
+        require_ranges(session.state, self.name)
+        if self.config.mode == "faithful":
+            given = "epochs" in self.config.model_fields_set
+            epochs = self.config.epochs if given else _PUBLISHED_EPOCHS
+            return train_as_published(session, unit, epochs, rng)
+        state = with_rounded_tables(session.state, unit)
+        linears, config = trained_linears(state.model), self.config
+        session = replace(session, state=state)
+        base = base_model(state)
+        if config.weights == "codes":
+            fixed = FixedCodes(require_codes(state, linears, self.name))
+            return train_end_to_end(session, (), fixed, base, config, rng, self.name)
+        scales = starting_scales(state, linears, config)
+        offset: Literal["none", "rounding"] = "rounding" if config.weights == "rounding" else "none"
+        rounded = RoundedWeights(state.model, scheme, scales, offset)
+        transforms = (PairScales(unit.arch, config.pairs, state.model.device),) if config.pairs else ()
+        return train_end_to_end(session, transforms, rounded, base, config, rng, self.name)

@@ -1,0 +1,182 @@
+"""What trained methods share: a student made of the state of a run, its training, and the result of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mobilequant.arch import point
+from mobilequant.errors import DataError, UsageError
+from mobilequant.methods.ranges.method import attention_operands
+from mobilequant.methods.rtn.method import round_weight
+from mobilequant.methods.session import Session
+from mobilequant.methods.state import with_codes
+from mobilequant.models.model import Model
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.pipeline.method import FrozenConfig, Result, Unit
+from mobilequant.solvers.end_to_end import distill
+from mobilequant.solvers.learned.activation_range import ActivationRanges
+from mobilequant.solvers.learned.piece import Transform, Weights
+from mobilequant.solvers.range_search import WeightRange
+from mobilequant.solvers.schedule import Rate, Schedule
+from mobilequant.solvers.student import Ranges, Student
+from mobilequant.solvers.trainer import History
+
+# Where each kind of leaf begins; all are relative to what they move, so that one set serves all models (docs).
+RATES = {
+    "free_scale": 3e-3,
+    "share": 1e-3,
+    "row_scale": 1e-3,
+    "offset": 3e-3,
+    "log_scale": 3e-3,
+    "zero_point": 3e-3,
+}
+_LAST = 0.05  # of the first rate
+
+
+class TrainingConfig(FrozenConfig):
+    """How much is trained, on how much at a time."""
+
+    epochs: int = Field(1, ge=1, le=1000, description="How often each training window is seen.")
+    batch: int = Field(8, ge=1, le=4096, description="Windows per step; the knob when memory is short.")
+    rate: float = Field(1.0, gt=0.0, le=100.0, description="Factor on all learning rates.")
+    held_out: int = Field(16, ge=1, le=1024, description="Training windows kept back to choose the best state by.")
+    hidden_weight: float = Field(
+        0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
+    )
+    recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
+
+    def schedule(self) -> Schedule:
+        """The rates, falling to a twentieth."""
+        rates = {kind: Rate(self.rate * first, self.rate * first * _LAST) for kind, first in RATES.items()}
+        return Schedule(self.epochs, self.batch, rates)
+
+
+def train_end_to_end(
+    session: Session,
+    transforms: Sequence[Transform],
+    weights: Weights,
+    base: Model,
+    config: TrainingConfig,
+    rng: torch.Generator,
+    method: str,
+) -> Result:
+    """Distil the float model of the session into a student on ``base``, and what the student then is.
+
+    Raises:
+        DataError: fewer windows than a batch and what is held out.
+        TrainingError, ResourceError: see ``trainer.train`` and ``Student.block``.
+    """
+    state, windows = session.state, session.training
+    held_out = windows[: config.held_out]
+    rest = windows[config.held_out :]
+    if len(rest) < config.batch:
+        needed = config.held_out + config.batch
+        raise DataError(
+            f"method {method!r} needs at least {needed} training windows, {config.held_out} of them held out, and has "
+            f"{len(windows)}",
+            "Set training.count (or data.count) of the recipe higher, or batch and held_out of the method lower.",
+        )
+    student = Student(base, state.prefix, transforms, weights, learned_ranges(state), config.recompute)
+    history = distill(
+        student,
+        state.model,
+        state.prefix,
+        rest,
+        held_out,
+        config.schedule(),
+        hidden_weight=config.hidden_weight,
+        order=rng,
+        memory=session.memory("training"),
+        track=session.track,
+    )
+    return finished(student, state, history)
+
+
+def finished(student: Student, state: QuantizedModel, history: History | None = None) -> Result:
+    """The student's tensors, codes and ranges; whatever it does not hold stays as it is in the state."""
+    found = student.finished()
+    measures = {}
+    if history and history.held_out:
+        measures = {"kl_before": history.held_out[0][1], "kl_after": history.least}
+    return Result(
+        tensors=found.tensors,
+        weights={**state.weights, **found.weights},
+        activations={**state.activations, **found.activations},
+        measures=measures,
+    )
+
+
+def learned_ranges(state: QuantizedModel) -> Ranges:
+    """All 8-bit ranges of a state as leaves, but for the probabilities, which are known."""
+    arch = state.model.arch
+    return ActivationRanges(state.activations, state.model.device, known_points(state), attention_operands(arch))
+
+
+def known_points(state: QuantizedModel) -> list[str]:
+    """Points whose parameters follow from what they are."""
+    return [name for name in state.activations if point.role_of(name) == "probs"]
+
+
+def trained_linears(model: Model) -> list[str]:
+    """Every matrix whose rounding can be trained: all but a tied head, which is a table too."""
+    return [name for name in model.linears() if not (name == point.LM_HEAD and model.arch.tied_head)]
+
+
+def with_rounded_tables(state: QuantizedModel, unit: Unit) -> QuantizedModel:
+    """The state with codes for all tables (and so for a tied head), rounded to nearest where there are none yet."""
+    codes = dict(state.weights)
+    for name in point.tables(unit.arch):
+        if name not in codes:
+            table = Unit(name, unit.arch, unit.tensors, unit.activations)
+            codes[name] = round_weight(table, state.scheme, WeightRange())
+    if unit.arch.tied_head:
+        codes[point.LM_HEAD] = codes[point.EMBED]
+    return QuantizedModel(state.model, state.scheme, codes, state.activations, state.prefix)
+
+
+def base_model(state: QuantizedModel) -> Model:
+    """What a student computes with: float matrices, rounded tables."""
+    arch = state.model.arch
+    return with_codes(state, [*point.tables(arch), *([point.LM_HEAD] if arch.tied_head else [])])
+
+
+def starting_scales(state: QuantizedModel, names: Sequence[str], weight_range: WeightRange) -> Mapping[str, Tensor]:
+    """Scales (R,) of matrices: of their codes where there are any, else searched."""
+    return {name: _starting_scale(state, name, weight_range) for name in names}
+
+
+def _starting_scale(state: QuantizedModel, name: str, weight_range: WeightRange) -> Tensor:
+    weight, scheme = state.model.weight(name).float(), state.scheme
+    width = scheme.weight_group_size(name) or weight.shape[1]
+    if name in state.weights:
+        return state.weights[name].element_scale()[:, ::width].flatten()
+    return weight_range.row_scale(weight.reshape(-1, width), scheme.weight_qtype(name))
+
+
+def require_codes(state: QuantizedModel, names: Sequence[str], method: str) -> dict[str, QuantizedWeight]:
+    """The codes of matrices.
+
+    Raises:
+        UsageError: there are none.
+    """
+    missing = [name for name in names if name not in state.weights]
+    if missing:
+        raise UsageError(
+            f"method {method!r} starts from codes, and {missing[0]} has none", "Put gptq or rtn in front of it."
+        )
+    return {name: state.weights[name] for name in names}
+
+
+def require_ranges(state: QuantizedModel, method: str) -> None:
+    """Every activation has parameters.
+
+    Raises:
+        UsageError: there are none yet.
+    """
+    if any(name not in state.activations for name in point.all_points(state.model.arch)):
+        raise UsageError(f"method {method!r} trains ranges, and there are none yet", "Put ranges in front of it.")

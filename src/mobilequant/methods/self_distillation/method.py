@@ -1,0 +1,66 @@
+"""Self-distillation: the weights themselves are trained under the integer grid, the float model being the teacher.
+
+This is quantization-aware tuning (LLM-QAT, arXiv 2305.17888, §2): the codes that come out are no rounding of the float
+weights any more. Its results are reported apart from those of methods that only round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+
+from mobilequant.arch.architecture import Architecture
+from mobilequant.methods.mobilequant.training import (
+    TrainingConfig,
+    require_codes,
+    require_ranges,
+    starting_scales,
+    train_end_to_end,
+    trained_linears,
+    with_rounded_tables,
+)
+from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.state import with_codes
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights
+from mobilequant.solvers.range_search import WeightRange
+
+
+class SelfDistillation:
+    """Starts from codes; every weight may wander away from its own, and scales and ranges with it."""
+
+    name: ClassVar[str] = "self_distillation"
+    unit: ClassVar[UnitKind] = "model"
+    inputs: ClassVar[Inputs] = "session"
+    changes: ClassVar[frozenset[str]] = frozenset()
+    rounds: ClassVar[bool] = True
+    Config: ClassVar[type[FrozenConfig]] = TrainingConfig
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+
+    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
+        """Nothing but the session."""
+        return (SESSION,)
+
+    def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
+        """New codes and ranges of the whole model; the held-out divergence before and after.
+
+        Raises:
+            UsageError: there are no ranges or no codes yet.
+            DataError: too few training windows.
+            TrainingError: the loss is no number any more.
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        session: Session = stats[SESSION]
+        require_ranges(session.state, self.name)
+        state = with_rounded_tables(session.state, unit)
+        linears = trained_linears(state.model)
+        require_codes(state, linears, self.name)
+        base = with_codes(state, state.weights)
+        weights = RoundedWeights(base, scheme, starting_scales(state, linears, WeightRange()), "free")
+        return train_end_to_end(replace(session, state=state), (), weights, base, self.config, rng, self.name)
