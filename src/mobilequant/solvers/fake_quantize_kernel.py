@@ -68,7 +68,7 @@ def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.
     step, zero = tl.load(scale + row), tl.load(zero_point + row)
     exact = tl.div_rn(tl.load(value + row * width + column, mask=here, other=0.0), step)
     codes = tl.floor(exact + 0.5) + zero
-    clamped = tl.minimum(tl.maximum(codes, qmin), qmax)
+    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
     tl.store(rounded + row * width + column, (clamped - zero) * step, mask=here)
 
 
@@ -93,7 +93,7 @@ def _gradients(  # type: ignore[no-untyped-def]  # noqa: ANN202
     arriving = tl.load(grad + row * width + column, mask=here, other=0.0)
     exact = tl.div_rn(tl.load(value + row * width + column, mask=here, other=0.0), step)
     codes = tl.floor(exact + 0.5) + zero
-    clamped = tl.minimum(tl.maximum(codes, qmin), qmax)
+    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
     inside = codes == clamped
     tl.store(to_value + row * width + column, tl.where(inside, arriving, 0.0), mask=here)
     program = row * tl.num_programs(1) + tl.program_id(1)

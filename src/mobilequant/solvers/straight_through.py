@@ -23,7 +23,8 @@ from torch import Tensor
 
 
 def fake_quantize(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
-    """The rounded value, same shape; scale and zero point are () for a tensor, or (R, 1) for a value (R, W).
+    """The rounded value, same shape and dtype; scale and zero point, float32, are () for a tensor, or (R, 1) for a
+    value (R, W). It is computed in float32.
 
     The zero point may be a fraction, as MobileQuant trains it (arXiv 2408.13933, §4.2).
     """
@@ -39,7 +40,7 @@ def round_through(value: Tensor) -> Tensor:
 def with_gradient_scale(parameter: Tensor, factor: float) -> Tensor:
     """The parameter itself, whose gradient is multiplied by ``factor`` (LSQ, arXiv 1902.08153, §2.2)."""
     scaled = parameter * factor
-    return (parameter - scaled).detach() + scaled
+    return parameter.detach() + (scaled - scaled.detach())
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -48,7 +49,7 @@ class _FakeQuantize(torch.autograd.Function):
         ctx.save_for_backward(value, scale, zero_point)
         ctx.limits = (qmin, qmax)
         round_trip = fused().round_trip if value.is_cuda else _round_trip
-        return round_trip(_rows(value, scale), scale, zero_point, qmin, qmax).view(value.shape)
+        return round_trip(_rows(value, scale), scale, zero_point, qmin, qmax).view(value.shape).to(value.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,11 +80,11 @@ def _round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qma
 def _gradients(
     grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value (R, W), scale (R,) and zero point (R,)."""
+    """Gradients of value (R, W), and those of scale and zero point as (R,)."""
     exact = value / scale
     codes = torch.floor(exact + 0.5) + zero_point
     clamped = codes.clamp(qmin, qmax)
     inside = codes == clamped
     per_scale = grad * torch.where(inside, codes - zero_point - exact, clamped - zero_point)
     per_zero_point = torch.where(inside, 0.0, -grad) * scale
-    return grad * inside, per_scale.sum(1), per_zero_point.sum(1)
+    return torch.where(inside, grad, 0.0), per_scale.sum(1), per_zero_point.sum(1)
