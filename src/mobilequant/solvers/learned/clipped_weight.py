@@ -17,8 +17,10 @@ from mobilequant.models.model import Model
 from mobilequant.numerics.qtype import INT4, INT8
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.rounding import nearest_codes
 from mobilequant.solvers.straight_through import fake_quantize
 
+_SYMMETRIC = {4: INT4, 8: INT8}
 _START = 4.0
 _SMALLEST = 1e-5  # of a scale
 
@@ -70,19 +72,17 @@ class ClippedWeights:
         how = self._formats[name]
         if not (how.symmetric and how.per_channel):
             raise ValueError(f"{name}: only symmetric weights per channel have integers here")
-        scale, _, qmin, qmax = self._grid(name, weight)
-        qtype = {4: INT4, 8: INT8}[how.num_bits]
-        codes = torch.floor(weight / scale + 0.5).clamp(max(qmin, qtype.qmin), qmax).to(torch.int8)
-        return QuantizedWeight(codes, scale[:, 0], qtype)
+        scale, qtype = self._grid(name, weight)[0], _SYMMETRIC[how.num_bits]
+        return QuantizedWeight(nearest_codes(weight, scale, qtype), scale[:, 0], qtype)
 
     def _grid(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """Scale and zero point (R, 1) and the limits of the codes."""
         how, (a, b) = self._formats[name], self._leaves[name]
         high, low = a.sigmoid() * rows.amax(1, keepdim=True), b.sigmoid() * rows.amin(1, keepdim=True)
         if how.symmetric:
-            qmax = 2 ** (how.num_bits - 1) - 1
-            scale = (torch.maximum(high.abs(), low.abs()) / qmax).clamp_min(_SMALLEST)
-            return scale, torch.zeros_like(scale), -qmax - 1, qmax
+            qtype = _SYMMETRIC[how.num_bits]
+            scale = (torch.maximum(high.abs(), low.abs()) / qtype.qmax).clamp_min(_SMALLEST)
+            return scale, torch.zeros_like(scale), qtype.qmin, qtype.qmax
         qmax = 2**how.num_bits - 1
         scale = ((high - low) / qmax).clamp_min(_SMALLEST)
         return scale, (-low / scale).detach().round(), 0, qmax

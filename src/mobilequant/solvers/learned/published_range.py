@@ -1,7 +1,7 @@
 """Learned ranges as MobileQuant publishes them (arXiv 2408.13933, §4.2): scale α and offset β themselves as leaves.
 
 β is never rounded in training, nothing relates a learning rate to the size of a range, and activations of 16 bits are
-rounded and learned like all others.
+rounded and learned like all others. Only that a scale stays positive is ours: an absolute step can be larger than it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch import Tensor
 from mobilequant.numerics.qparams import QParams
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 from mobilequant.solvers.straight_through import fake_quantize
+
+_SMALLEST = 1e-3  # of the scale that was measured
 
 
 class PublishedRanges:
@@ -50,7 +52,10 @@ class PublishedRanges:
         start = self._start.get(name)
         if start is None:
             return value
-        return fake_quantize(value, self._scales[name], self._offsets[name], start.qtype.qmin, start.qtype.qmax)
+        return fake_quantize(value, self._scale(name), self._offsets[name], start.qtype.qmin, start.qtype.qmax)
+
+    def _scale(self, name: str) -> Tensor:
+        return self._scales[name].clamp_min(_SMALLEST * self._start[name].scale)
 
     @torch.no_grad()
     def finished(self) -> dict[str, QParams]:
@@ -59,4 +64,4 @@ class PublishedRanges:
 
     def _finished(self, name: str) -> QParams:
         qtype, offset = self._start[name].qtype, round(self._offsets[name].item())
-        return QParams(self._scales[name].item(), min(max(offset, qtype.qmin), qtype.qmax), qtype)
+        return QParams(self._scale(name).item(), min(max(offset, qtype.qmin), qtype.qmax), qtype)
