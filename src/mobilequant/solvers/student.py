@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mobilequant.arch import point
-from mobilequant.errors import ResourceError
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors, Transform, Weights
+from mobilequant.solvers.out_of_memory import naming
 
 
 class Ranges(Piece, Protocol):
@@ -77,16 +77,10 @@ class Student:
         Raises:
             ResourceError: the memory of the GPU does not suffice; names the block.
         """
-        try:
-            if self.recompute and torch.is_grad_enabled():
-                result: Tensor = checkpoint(self._block, layer, hidden, use_reentrant=False, preserve_rng_state=False)
-                return result
-            return self._block(layer, hidden)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"the GPU has not enough memory for the forward pass of layers.{layer}: {str(error).split('.')[0]}",
-                "Make the batch of the method smaller, or set its recompute: true.",
-            ) from error
+        if self.recompute and torch.is_grad_enabled():
+            result: Tensor = checkpoint(self._block, layer, hidden, use_reentrant=False, preserve_rng_state=False)
+            return result
+        return self._block(layer, hidden)
 
     def body(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) → the residual (B, T, C) behind the last block."""
@@ -96,8 +90,13 @@ class Student:
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """The last residual (B, T, C) → logits (B, T, V)."""
-        return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap)
+        """The last residual (B, T, C) → logits (B, T, V).
+
+        Raises:
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        with naming(f"the forward pass of {HEAD}"):
+            return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap)
 
     @torch.no_grad()
     def finished(self) -> Finished:
@@ -112,8 +111,9 @@ class Student:
 
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
         part = f"layers.{layer}"
-        cached = self._cached(layer, part)
-        return decoder.block(self._rewritten(part), layer, hidden, tap=self.ranges.tap, prefix=cached)
+        with naming(f"the forward pass of {part}"):
+            cached = self._cached(layer, part)
+            return decoder.block(self._rewritten(part), layer, hidden, tap=self.ranges.tap, prefix=cached)
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""

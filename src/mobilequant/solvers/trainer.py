@@ -20,6 +20,7 @@ from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
+from mobilequant.solvers.out_of_memory import naming
 from mobilequant.solvers.schedule import Schedule
 
 Batch = Sequence[Tensor]
@@ -80,16 +81,18 @@ def train(
 
     Raises:
         TrainingError: the loss is no number any more; names the first tensor that is not finite.
+        ResourceError: the memory of the GPU does not suffice.
     """
     run = _Run(task, schedule)
     done = run.resume(memory)
     if done == 0:
         run.check(0)
     total = schedule.epochs * run.batches
+    checked = schedule.check_steps(total)
     batches = itertools.islice(_batches(len(task.data[0]), schedule, order), done, None)
     for step, chosen in enumerate(track(batches, task.name, total - done), start=done):
         run.step(step, total, [each[chosen.to(each.device)] for each in task.data])
-        if step + 1 in schedule.check_steps(total):
+        if step + 1 in checked:
             run.check(step + 1)
             if memory:
                 memory.keep(run.state(step + 1))
@@ -111,12 +114,16 @@ class _Run:
         self._gradients = CapturedStep(task.loss, self._leaves) if on_gpu else _eager_step(task.loss, self._leaves)
         self._best = [each.detach().clone() for each in self._leaves]
         self._epoch: list[Tensor] = []  # losses of this epoch so far
+        self._good = 0  # the step of the last check
+        self._batch: Batch = [each[: schedule.batch] for each in task.data]  # the last one, to look for what is broken
 
     def step(self, number: int, total: int, batch: Batch) -> None:
         """One update."""
-        self._epoch.append(self._gradients(*batch))
-        if (number + 1) % _LOOK == 0 or number + 1 == total:
-            self._require_finite(number, batch)
+        self._batch = batch
+        with naming(f"a step of the training {self.task.name}"):
+            self._epoch.append(self._gradients(*batch))
+        if (number + 1) % _LOOK == 0 and not bool(self._epoch[-1].isfinite()):
+            raise self._broken(number + 1)
         for group in self._optimizer.param_groups:
             if self.schedule.clip:
                 torch.nn.utils.clip_grad_norm_(group["params"], self.schedule.clip)
@@ -127,26 +134,32 @@ class _Run:
             self._epoch = []
 
     def check(self, step: int) -> None:
-        """Look at the held-out loss and keep the leaves where it is the least so far."""
-        if self.task.check is None:
-            return
-        loss, least = self.task.check(), self.history.least
-        self.history.held_out.append((step, loss))
-        if loss < least or math.isnan(least):
-            self._best = [each.detach().clone() for each in self._leaves]
+        """Look at the leaves and at the held-out loss, and keep the leaves where it is the least so far."""
+        if not all(bool(each.isfinite().all()) for each in self._leaves):
+            raise self._broken(step)
+        if self.task.check:
+            with naming(f"the held-out loss of the training {self.task.name}"):
+                loss, least = self.task.check(), self.history.least
+            if not math.isfinite(loss):
+                raise self._broken(step)
+            self.history.held_out.append((step, loss))
+            if loss < least or math.isnan(least):
+                self._best = [each.detach().clone() for each in self._leaves]
+        self._good = step
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Give the leaves their best values."""
-        for best, each in zip(self._best if self.task.check else (), self._leaves, strict=bool(self.task.check)):
-            each.copy_(best)
+        """Give the leaves their best values, where it is known which these are."""
+        if self.task.check:
+            for best, each in zip(self._best, self._leaves, strict=True):
+                each.copy_(best)
 
     def state(self, step: int) -> Result:
-        """All that a resumed run needs."""
-        tensors = {f"leaf.{name}": each.detach() for name, each in self.task.leaves.items()}
+        """All that a resumed run needs, as copies."""
+        tensors = {f"leaf.{name}": each.detach().clone() for name, each in self.task.leaves.items()}
         tensors |= {f"best.{name}": best for name, best in zip(self.task.leaves, self._best, strict=True)}
         for name, each in self.task.leaves.items():
-            tensors |= {f"{moment}.{name}": self._optimizer.state[each][moment] for moment in _MOMENTS}
+            tensors |= {f"{moment}.{name}": self._optimizer.state[each][moment].clone() for moment in _MOMENTS}
         tensors["epoch"] = torch.stack(self._epoch) if self._epoch else torch.empty(0)
         tensors["training"] = torch.tensor(self.history.training, dtype=torch.float64)
         tensors["held_out"] = torch.tensor(self.history.held_out, dtype=torch.float64).view(-1, 2)
@@ -162,7 +175,7 @@ class _Run:
         moments = self._optimizer.state_dict()
         ordered = [name for group in moments["param_groups"] for name in self._names(group["kind"])]
         moments["state"] = {
-            number: {"step": torch.tensor(float(step)), **{moment: kept[f"{moment}.{name}"] for moment in _MOMENTS}}
+            number: {"step": torch.tensor(float(step)), **{moment: kept[f"{moment}.{name}"].clone() for moment in _MOMENTS}}
             for number, name in enumerate(ordered)
         }
         self._optimizer.load_state_dict(moments)
@@ -172,21 +185,18 @@ class _Run:
         self._epoch = list(kept["epoch"])
         self.history.training = kept["training"].tolist()
         self.history.held_out = [(int(at), loss) for at, loss in kept["held_out"].tolist()]
+        self._good = step
         return step
 
     def _names(self, kind: str) -> list[str]:
         return [name for name in self.task.leaves if point.role_of(name) == kind]
 
-    def _require_finite(self, number: int, batch: Batch) -> None:
-        recent = torch.stack(self._epoch[-_LOOK:])
-        if bool(recent.isfinite().all()):
-            return
-        where = self.task.broken(batch)
-        kept = f"step {self.history.held_out[-1][0]}" if self.history.held_out else "its start"
-        raise TrainingError(
-            f"{self.task.name}: the loss is no number any more after step {number + 1}"
+    def _broken(self, step: int) -> TrainingError:
+        where = self.task.broken(self._batch)
+        return TrainingError(
+            f"{self.task.name}: the loss is no number any more after step {step}"
             + (f"; the first tensor that is not finite is {where}" if where else "")
-            + f"; the last good state is that of {kept}",
+            + f"; the last good state is that of {f'step {self._good}' if self._good else 'its start'}",
             "Lower the `rate` of the method, or check the model and the text with `mobilequant eval`.",
         )
 

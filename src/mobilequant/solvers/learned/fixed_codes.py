@@ -26,15 +26,14 @@ class FixedCodes:
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """The dequantized matrices of a part."""
-        return {
-            f"{name}.weight": weight.dequantize() * self._leaves[name].exp()[:, None]
-            for name, weight in self._weights.items()
-            if part_of(name) == part
-        }
+        return {f"{name}.weight": weight.dequantize() for name, weight in self._now(part).items()}
 
     @torch.no_grad()
     def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
         """The same codes with the learned scales."""
+        return self._now(part)
+
+    def _now(self, part: str) -> dict[str, QuantizedWeight]:
         return {
             name: replace(weight, scale=weight.scale * self._leaves[name].exp())
             for name, weight in self._weights.items()
