@@ -143,7 +143,7 @@ def run(
     num_bits, symmetric = FORMATS[setting]
     pairs = PairScales(model.arch, PUBLISHED_PAIRS, model.device, PLAIN)
     formats = published_bits.weights(model.arch, num_bits, symmetric=symmetric)
-    student = Student(model, None, (pairs, ClippedWeights(model, formats)), PublishedRanges(ranges, model.device))
+    student = Student(model, None, (pairs,), ClippedWeights(model, formats), PublishedRanges(ranges, model.device))
     schedule = published_schedule(epochs, num_bits, symmetric=symmetric)
     torch.backends.cuda.matmul.allow_tf32 = False
     before = perplexity(model, student, scored[:40])

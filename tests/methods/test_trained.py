@@ -54,3 +54,29 @@ def test_every_family_ends_in_integers_that_follow_the_simulation(family, kind):
     assert (real - Interpreter(lower(found)).logits(WINDOWS[0])).abs().mean() < 0.1 * real.std()
     exact = forward(model, WINDOWS[:1], prefix=compute_prefix(model, PREFIX))[0]
     assert (real - exact).abs().mean() < 0.35 * exact.std()
+
+
+def held_out_divergence(model, found):
+    """Mean KL in nats on windows that no method has seen."""
+    windows = torch.randint(0, 96, (24, 12), generator=torch.Generator().manual_seed(77))
+    wanted = forward(model, windows, prefix=compute_prefix(model, PREFIX)).log_softmax(-1)
+    logits = forward(found.simulated(), windows, tap=found.tap(), prefix=found.simulated_prefix()).log_softmax(-1)
+    return (wanted.exp() * (wanted - logits)).sum(-1).mean().item()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "share"),
+    [
+        ("mobilequant", {"weights": "codes"}, 0.95),
+        ("mobilequant", {"weights": "nearest", "pairs": ["norm_to_qkv", "up_to_down"]}, 0.95),
+        ("mobilequant", {"weights": "rounding"}, 0.85),
+        ("self_distillation", {}, 0.85),
+    ],
+)
+def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, share):
+    model = tiny_model("llama")
+    windows = torch.randint(0, 96, (48, 12), generator=torch.Generator().manual_seed(5))
+    before = held_out_divergence(model, run_methods(model, Scheme(4), recipe("rtn", {}), windows, prefix=PREFIX))
+    options = {"epochs": 6, "batch": 8, "held_out": 8, **options}
+    after = held_out_divergence(model, run(model, name, options, scheme=Scheme(4), windows=windows))
+    assert after < share * before

@@ -1,0 +1,79 @@
+"""The script that repeats the published run, on a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobilequant.arch import point
+from mobilequant.methods.mobilequant import published_bits
+from mobilequant.methods.mobilequant.faithful import last_residuals
+from mobilequant.models.decoder import forward
+from mobilequant.models.tiny import CONFIGS, tiny_model
+from mobilequant.numerics.qtype import UINT8
+
+WINDOWS = torch.randint(0, 96, (4, 12), generator=torch.Generator().manual_seed(2))
+FLOAT_ROLES = {"embed", "attn_residual", "mlp_residual", "attn_post_norm", "mlp_post_norm"}
+FLOAT_ROLES |= {"final_norm", "logits", "capped_logits"}
+
+
+@pytest.fixture(scope="module")
+def anchor():
+    path = Path(__file__).parents[2] / "bench" / "anchor.py"
+    spec = importlib.util.spec_from_file_location("anchor", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_point_has_a_format_or_is_float(family):
+    arch = tiny_model(family).arch
+    formats = published_bits.activations(arch)
+    points = set(point.all_points(arch))
+    assert {point.role_of(name) for name in points - formats.keys()} <= FLOAT_ROLES
+    assert not {point.role_of(name) for name in formats} & FLOAT_ROLES
+    read = {point.norm_input(name) for name in points if point.role_of(name) in ("attn_norm", "mlp_norm")}
+    assert formats.keys() - points == read
+
+
+def test_the_bits_are_those_of_the_paper():
+    arch = tiny_model("llama").arch
+    formats = published_bits.activations(arch)
+    wide = {name.removeprefix("layers.0.") for name, qtype in formats.items() if qtype != UINT8 and "layers.0" in name}
+    assert wide == {"attn_norm.input", "mlp_norm.input", "scores", "probs", "o", "down"}
+    for num_bits, symmetric in ((8, False), (4, True), (4, False)):
+        found = published_bits.weights(arch, num_bits, symmetric=symmetric)
+        linears = [name for name in point.all_linears(arch) if name != point.LM_HEAD]
+        assert found.keys() == {*linears, *(point.at(i, norm) for i in (0, 1) for norm in ("attn_norm", "mlp_norm"))}
+        assert {(found[name].num_bits, found[name].symmetric) for name in linears} == {(num_bits, symmetric)}
+        assert found["layers.0.down"].per_channel and found["layers.0.q"].per_channel == (num_bits == 4)
+
+
+@pytest.mark.parametrize("setting", ["w8a8", "w4a8-sym", "w4a8-asym"])
+def test_a_setting_is_trained_and_scored(anchor, setting):
+    model = anchor.smooth(tiny_model("llama"), WINDOWS)
+    ranges = anchor.measured_ranges(model, WINDOWS)
+    hidden = last_residuals(model, None, WINDOWS)
+    found = anchor.run(setting, 2, model, ranges, WINDOWS, hidden, WINDOWS)
+    assert len(found["loss"]) == 2 and all(math.isfinite(loss) for loss in found["loss"])
+    real = anchor.perplexity(model, None, WINDOWS)
+    assert abs(found["ppl_wiki_all"] / real - 1) < (0.05 if setting == "w8a8" else 0.5)
+    assert found["ppl_wiki_all"] != real
+
+
+def test_smoothing_changes_no_perplexity_and_the_score_is_the_direct_one(anchor):
+    model = tiny_model("llama")
+    smoothed = anchor.smooth(model, WINDOWS)
+    assert not torch.equal(smoothed.weight("layers.0.q"), model.weight("layers.0.q"))
+    losses = torch.nn.functional.cross_entropy(forward(model, WINDOWS)[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten())
+    assert anchor.perplexity(model, None, WINDOWS) == pytest.approx(losses.exp().item(), rel=1e-4)
+    assert anchor.perplexity(smoothed, None, WINDOWS) == pytest.approx(losses.exp().item(), rel=1e-4)
+
+
+def test_windows_tile_a_speech(anchor):
+    assert anchor.full_windows(list(range(7)), 3) == [[0, 1, 2], [3, 4, 5]]
