@@ -53,7 +53,7 @@ def test_a_copy_of_a_lost_calibration_text_is_refused(tiny_checkpoint, tiny_reci
     tiny_recipe.write_text(tiny_recipe.read_text().replace(str(calibration_text), str(moved)))
     package = quantize(tiny_checkpoint, recipe=tiny_recipe, out=tmp_path / "out")
     moved.unlink()
-    with pytest.raises(DataError, match="calibrated on"):
+    with pytest.raises(DataError, match="tuned on"):
         evaluate(package, text=calibration_text, window=32, tokens=62)
 
 

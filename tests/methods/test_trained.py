@@ -17,6 +17,7 @@ from mobilequant.methods.run import run_methods
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.pipeline.checkpoint import InMemory
+from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.result_file import to_bytes
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.pipeline.workspace import Workspace
@@ -67,16 +68,154 @@ def held_out_divergence(model, found):
 @pytest.mark.parametrize(
     ("name", "options", "share"),
     [
-        ("mobilequant", {"weights": "codes"}, 0.95),
-        ("mobilequant", {"weights": "nearest", "pairs": ["norm_to_qkv", "up_to_down"]}, 0.95),
-        ("mobilequant", {"weights": "rounding"}, 0.85),
-        ("self_distillation", {}, 0.85),
+        ("mobilequant", {"weights": "codes", "epochs": 3}, 0.95),
+        ("mobilequant", {"weights": "rounding", "epochs": 4}, 0.85),
+        ("self_distillation", {"epochs": 10, "rate": 10.0}, 0.93),
     ],
 )
 def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, share):
     model = tiny_model("llama")
-    windows = torch.randint(0, 96, (48, 12), generator=torch.Generator().manual_seed(5))
+    windows = torch.randint(0, 96, (96, 12), generator=torch.Generator().manual_seed(5))
     before = held_out_divergence(model, run_methods(model, Scheme(4), recipe("rtn", {}), windows, prefix=PREFIX))
-    options = {"epochs": 6, "batch": 8, "held_out": 8, **options}
+    options = {"batch": 8, "held_out": 16, "rate": 3.0, **options}
     after = held_out_divergence(model, run(model, name, options, scheme=Scheme(4), windows=windows))
     assert after < share * before
+
+
+def killed_memory(model, name, options, lives, folder):
+    """A workspace in which a run died behind ``lives`` saves."""
+
+    class Dying(Workspace):
+        def save(self, step, unit, result):
+            nonlocal lives
+            if lives == 0:
+                raise KilledError
+            lives -= 1
+            super().save(step, unit, result)
+
+    with pytest.raises(KilledError):
+        run(model, name, options, checkpoint=Dying(folder))
+    return Workspace(folder)
+
+
+class KilledError(Exception):
+    pass
+
+
+def saved(workspace):
+    root = workspace.folder / "units"
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["codes", "rounding and pairs", "faithful", "omniquant", "self-distillation"])
+def test_a_killed_training_resumes_to_the_same_bytes(kind, tmp_path):
+    model, (name, options) = tiny_model("llama"), TRAINED[kind]
+    options = {**options, "epochs": 2}
+    whole = Workspace(tmp_path / "whole")
+    run(model, name, options, checkpoint=whole)
+    before_training = len([path for path in saved(whole) if not path.startswith("2-")])
+    for lives in (before_training, before_training + 3):
+        again = killed_memory(model, name, options, lives, tmp_path / str(lives))
+        run(model, name, options, checkpoint=again)
+        assert saved(again) == saved(whole)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path)
+    model = tiny_model("llama")
+    first = run(model, *TRAINED["codes"], checkpoint=workspace)
+    monkeypatch.setattr("mobilequant.solvers.end_to_end.train", None)
+    again = run(model, *TRAINED["codes"], checkpoint=workspace)
+    assert first.activations == again.activations
+    assert all(torch.equal(weight.scale, again.weights[name].scale) for name, weight in first.weights.items())
+
+
+def test_the_seed_decides_and_the_training_windows_do():
+    def trained(**others):
+        memory = InMemory(frozenset({STEP}))
+        options = {"weights": "rounding", **SHORT}
+        run(tiny_model("llama"), "mobilequant", options, checkpoint=memory, **others)
+        return to_bytes(memory.results[STEP, "model"])
+
+    other = torch.randint(0, 96, (6, 8), generator=torch.Generator().manual_seed(40))
+    assert trained(seed=1) == trained(seed=1, training=WINDOWS)
+    assert len({trained(seed=1), trained(seed=2), trained(seed=1, training=other)}) == 3
+
+
+def test_divergences_before_and_after_are_told():
+    memory = InMemory(frozenset({STEP}))
+    run(tiny_model("llama"), *TRAINED["codes"], scheme=Scheme(4), checkpoint=memory)
+    measures = memory.results[STEP, "model"].measures
+    assert 0 < measures["kl_after"] <= measures["kl_before"]
+
+
+@pytest.mark.parametrize("name", ["mobilequant", "self_distillation"])
+def test_too_few_windows_are_refused_with_the_number_needed(name):
+    with pytest.raises(DataError, match=f"{name}.* needs at least 8 training windows, 3 of them held out, and has 6"):
+        run(tiny_model("llama"), name, {"batch": 5, "held_out": 3})
+    run(tiny_model("llama"), name, {"batch": 3, "held_out": 3})
+
+
+@pytest.mark.parametrize(("name", "options"), [TRAINED["codes"], TRAINED["self-distillation"]])
+def test_codes_must_be_there(name, options):
+    with pytest.raises(UsageError, match=r"starts from codes, and layers\.0\.q has none") as caught:
+        run_methods(tiny_model("llama"), Scheme(8), recipe(name, options, rounded=False), WINDOWS)
+    assert "gptq or rtn" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_ranges_must_be_there(kind):
+    with pytest.raises(UsageError, match="trains ranges, and there are none yet"):
+        run_methods(tiny_model("llama"), Scheme(8), [make("rtn", {}), make(*TRAINED[kind])], WINDOWS)
+
+
+@pytest.mark.parametrize("kind", ["nearest", "rounding and pairs", "faithful", "omniquant"])
+def test_codes_need_not_be_there(kind):
+    found = run_methods(tiny_model("qwen2"), Scheme(8), recipe(*TRAINED[kind], rounded=False), WINDOWS, prefix=PREFIX)
+    assert found.weights["lm_head"] is found.weights["embed"]
+    lower(provable(found))
+
+
+def test_groups_are_trained_as_groups():
+    found = run(tiny_model("llama"), *TRAINED["rounding and pairs"], scheme=Scheme(4, group_size=16))
+    assert found.weights["layers.0.down"].group_size == 16
+    lower(provable(found))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "faithful", "weights": "nearest"},
+        {"mode": "faithful", "rate": 2.0},
+        {"pairs": ["up_to_down"]},
+        {"pairs": ["up_to_dwon"], "weights": "nearest"},
+        {"rate": 0.0},
+        {"batch": 0},
+    ],
+)
+def test_impossible_options_are_refused(options):
+    with pytest.raises(UsageError, match="method 'mobilequant'"):
+        make("mobilequant", options)
+
+
+@pytest.mark.parametrize(("name", "where"), [("mobilequant", "end to end"), ("omniquant", "layers.0")])
+def test_a_loss_that_is_no_number_names_unit_and_tensor(name, where):
+    options = {"epochs": 1} if name == "omniquant" else {"weights": "nearest", **SHORT}
+    model = tiny_model("llama")
+    ranges = run_methods(model, Scheme(8), recipe("rtn", {}), WINDOWS).activations
+    broken = model.with_tensors({"layers.0.up.weight": torch.full((80, 48), torch.inf)})
+
+    class Given:
+        """Ranges from another model, so that only training meets what is broken."""
+
+        name, unit, inputs, changes, rounds = "given", "model", "float", frozenset(), False
+        config = None
+
+        def needs(self, arch, scheme):
+            return ()
+
+        def apply(self, unit, stats, scheme, rng):
+            return Result(activations=ranges)
+
+    with pytest.raises(TrainingError, match=f"^{where}: .*not finite is layers.0.up"):
+        run_methods(broken, Scheme(8), [Given(), make(name, options)], WINDOWS)

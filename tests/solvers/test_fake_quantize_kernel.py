@@ -37,7 +37,10 @@ def test_both_directions_are_those_of_single_operations(kernel, shape, fraction)
     moved = [each.to(DEVICE) for each in (grad, value, scale, zero_point)]
     rounded = kernel.round_trip(*moved[1:], 0, 255)
     assert torch.equal(rounded.cpu(), straight_through._round_trip(value, scale, zero_point, 0, 255))
-    found, wanted = kernel.gradients(*moved, 0, 255), straight_through._gradients(grad, value, scale, zero_point, 0, 255)
+    found, wanted = (
+        kernel.gradients(*moved, 0, 255),
+        straight_through._gradients(grad, value, scale, zero_point, 0, 255),
+    )
     assert torch.equal(found[0].cpu(), wanted[0])
     for sums, others in zip(found[1:], wanted[1:], strict=True):
         torch.testing.assert_close(sums.cpu().flatten(), others, rtol=1e-4, atol=1e-2)

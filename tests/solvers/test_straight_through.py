@@ -42,8 +42,7 @@ def test_rows_have_scales_of_their_own(qtype, seed):
     zero_point = torch.full((4, 1), float(qtype.qmin + 3))
     found = fake_quantize(value, scale, zero_point, qtype.qmin, qtype.qmax)
     each = [
-        fake_quantize(*row, qtype.qmin, qtype.qmax)
-        for row in zip(value, scale[:, 0], zero_point[:, 0], strict=True)
+        fake_quantize(*row, qtype.qmin, qtype.qmax) for row in zip(value, scale[:, 0], zero_point[:, 0], strict=True)
     ]
     assert torch.equal(found, torch.stack(each))
 

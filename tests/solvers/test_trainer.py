@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_stops_it_and_is_never_kept(spoiled_at, good, c
     with pytest.raises(TrainingError) as caught:
         run(line(checked=checked, spoiled_at=spoiled_at), memory=memory)
     assert "line: the loss is no number" in caught.value.message
-    assert "not finite is a.slope" in caught.value.message
+    assert ("not finite is a.slope" in caught.value.message) == (spoiled_at > 0)  # the first loss is looked at at once
     assert f"that of {f'step {good}' if good else 'its start'}" in caught.value.message
     assert (memory.steps or [0])[-1] == good
     if memory.state:
@@ -187,7 +187,7 @@ def test_a_loss_that_is_no_number_is_noticed_long_before_the_next_check():
     schedule = Schedule(epochs=100, batch=2, rates=SCHEDULE.rates, checks=1)
     with pytest.raises(TrainingError, match="after step 16"):
         run(line(spoiled_at=2), schedule, track=track)
-    assert len(steps) == 16
+    assert len(steps) == 17
 
 
 def test_a_held_out_loss_that_is_no_number_stops_it_too():

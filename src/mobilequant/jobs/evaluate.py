@@ -147,5 +147,7 @@ def _refuse(name: str, sha256: str, scoring: Text) -> None:
         refuse_overlap(calibration, scoring)
         return
     if scoring.sha256 == sha256:
-        raise DataError(f"{scoring.name} is the text that the package was calibrated on", "Score on another text.")
-    logger.warning("the calibration text %s is gone or changed: overlap can only be checked as a whole", name)
+        raise DataError(f"{scoring.name} is a text that the package was tuned on", "Score on another text.")
+    logger.warning(
+        "the text %s, on which the package was tuned, is gone or changed: overlap can only be checked as a whole", name
+    )

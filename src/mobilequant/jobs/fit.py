@@ -43,7 +43,6 @@ def _require_points(arch: Architecture, points: tuple[str, ...]) -> None:
 def _require_room(arch: Architecture, recipe: Recipe) -> None:
     """Refuse a prefix that the model does not know, and windows that do not fit into its context behind a prefix."""
     given = recipe.prefix.tokens
-    window = max(recipe.data.window, recipe.training.window if recipe.training else 0)
     unknown = [token for token in given if token >= arch.vocab_size] if given != "auto" else []
     if unknown:
         raise UsageError(
@@ -51,10 +50,12 @@ def _require_room(arch: Architecture, recipe: Recipe) -> None:
             "Give tokens of this model in prefix.tokens, or let them be found: auto.",
         )
     room = arch.max_context - (recipe.prefix.max_tokens if given == "auto" else len(given))
-    if window > room:
-        raise UsageError(
-            f"calibration windows of {window} tokens are longer than this model allows: a context of "
-            f"{arch.max_context} with the prefix in it",
-            f"Start a recipe of your own with `mobilequant recipes NAME > mine.yaml`, and set data.window to {room} "
-            "or less there.",
-        )
+    windows = {"data": recipe.data.window} | ({"training": recipe.training.window} if recipe.training else {})
+    for section, window in windows.items():
+        if window > room:
+            raise UsageError(
+                f"windows of {window} tokens for {section} are longer than this model allows: a context of "
+                f"{arch.max_context} with the prefix in it",
+                f"Start a recipe of your own with `mobilequant recipes NAME > mine.yaml`, and set {section}.window to "
+                f"{room} or less there.",
+            )

@@ -89,8 +89,8 @@ class Method(Protocol):
     # Roles of the points whose values the result changes in the float model. A method behind this one that needs none
     # of them shares its data pass.
     changes: ClassVar[frozenset[str]]
-    # Whether the result is codes of weights and nothing else. Only such a method may read the scheme's weight format:
-    # what the others do is the same for all formats, and runs that differ in nothing else share it (ADR 0010).
+    # Whether it makes codes of weights. Only such a method may read the scheme's weight format: what the others do is
+    # the same for all formats, and runs that differ in nothing else share it (ADR 0010).
     rounds: ClassVar[bool]
     Config: ClassVar[type[FrozenConfig]]
     config: Any

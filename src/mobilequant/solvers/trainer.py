@@ -122,8 +122,8 @@ class _Run:
         self._batch = batch
         with naming(f"a step of the training {self.task.name}"):
             self._epoch.append(self._gradients(*batch))
-        if (number + 1) % _LOOK == 0 and not bool(self._epoch[-1].isfinite()):
-            raise self._broken(number + 1)
+        if number % _LOOK == 0 and not bool(self._epoch[-1].isfinite()):
+            raise self._broken(number)
         for group in self._optimizer.param_groups:
             if self.schedule.clip:
                 torch.nn.utils.clip_grad_norm_(group["params"], self.schedule.clip)
@@ -174,10 +174,7 @@ class _Run:
         kept, step = found.tensors, int(found.measures["step"])
         moments = self._optimizer.state_dict()
         ordered = [name for group in moments["param_groups"] for name in self._names(group["kind"])]
-        moments["state"] = {
-            number: {"step": torch.tensor(float(step)), **{moment: kept[f"{moment}.{name}"].clone() for moment in _MOMENTS}}
-            for number, name in enumerate(ordered)
-        }
+        moments["state"] = {number: _moments(kept, name, step) for number, name in enumerate(ordered)}
         self._optimizer.load_state_dict(moments)
         for name, each in self.task.leaves.items():
             each.copy_(kept[f"leaf.{name}"])
@@ -199,6 +196,11 @@ class _Run:
             + f"; the last good state is that of {f'step {self._good}' if self._good else 'its start'}",
             "Lower the `rate` of the method, or check the model and the text with `mobilequant eval`.",
         )
+
+
+def _moments(kept: Tensors, name: str, step: int) -> Tensors:
+    """What the optimizer knows of one leaf; copies, because it changes them in place."""
+    return {"step": torch.tensor(float(step)), **{each: kept[f"{each}.{name}"].clone() for each in _MOMENTS}}
 
 
 def _eager_step(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Callable[..., Tensor]:
