@@ -66,9 +66,9 @@ def ablate(
         places = [_place(folder / width, number, rung) for number, rung in enumerate(rungs)]
         rows[width] = [_rung(model, rung, place, scoring, track) for rung, place in zip(rungs, places, strict=True)]
         rows[width].append(_bound(places[-1], scoring, track))
-    found = {"model": str(model), "settings": {**scoring, "seed": seed, "data": data.model_dump()}, "widths": rows}
-    if training:
-        found["settings"]["training"] = training.model_dump()
+    trained = training.model_dump() if training else None
+    settings = {**scoring, "seed": seed, "data": data.model_dump(), "training": trained}
+    found = {"model": str(model), "settings": settings, "widths": rows}
     _write(folder / "ablation.json", json.dumps(found, indent=1))
     _write(folder / "ablation.svg", ladder_plot(rows))
     return found

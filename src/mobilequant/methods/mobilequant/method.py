@@ -43,8 +43,8 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
     )
     weights: Literal["fixed", "codes", "nearest", "rounding"] = Field(
         "codes",
-        description="fixed: as they are. codes: keep those that there are, learn scales of rows. nearest: learn how far "
-        "rows reach. rounding: that, and for each weight which of its two neighbours it goes to.",
+        description="fixed: as they are. codes: keep those that there are, learn scales of rows. nearest: learn how "
+        "far rows reach. rounding: that, and for each weight which of its two neighbours it goes to.",
     )
     pairs: tuple[Kind, ...] = Field((), description="Kinds of scale pairs that are learned; not with codes.")
 
