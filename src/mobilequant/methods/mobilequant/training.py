@@ -21,6 +21,8 @@ from mobilequant.pipeline.method import FrozenConfig, Result, Unit
 from mobilequant.solvers.end_to_end import distill
 from mobilequant.solvers.learned.activation_range import ActivationRanges
 from mobilequant.solvers.learned.piece import Transform, Weights
+from mobilequant.solvers.learned.prefix_entries import PrefixEntries
+from mobilequant.solvers.learned.vector_tuning import VectorTuning
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.schedule import Rate, Schedule
 from mobilequant.solvers.student import Ranges, Student
@@ -34,8 +36,13 @@ RATES = {
     "offset": 3e-3,
     "log_scale": 3e-3,
     "zero_point": 3e-3,
+    "prefix_key": 1e-3,
+    "prefix_value": 1e-3,
+    "gain": 1e-3,
+    "shift": 3e-2,
 }
 _LAST = 0.05  # of the first rate
+_CHANGE_PREFIX = (PrefixEntries, VectorTuning)  # behind these the prefix is not what its tokens give
 
 
 class TrainingConfig(FrozenConfig):
@@ -48,6 +55,7 @@ class TrainingConfig(FrozenConfig):
     hidden_weight: float = Field(
         0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
     )
+    prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
     recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
 
     def schedule(self) -> Schedule:
@@ -81,6 +89,8 @@ def train_end_to_end(
             f"{len(windows)}",
             "Set training.count (or data.count) of the recipe higher, or batch and held_out of the method lower.",
         )
+    if config.prefix and state.prefix:
+        transforms = (*transforms, PrefixEntries(state.prefix))
     student = Student(base, state.prefix, transforms, weights, learned_ranges(state), config.recompute)
     history = distill(
         student,
@@ -100,15 +110,27 @@ def train_end_to_end(
 def finished(student: Student, state: QuantizedModel, history: History | None = None) -> Result:
     """The student's tensors, codes and ranges; whatever it does not hold stays as it is in the state."""
     found = student.finished()
-    measures = {}
+    measures: dict[str, float] = {}
     if history and history.held_out:
         measures = {"kl_before": history.held_out[0][1], "kl_after": history.least}
     return Result(
-        tensors=found.tensors,
+        tensors={**found.tensors, **_fixed_prefix(student, state)},
         weights={**state.weights, **found.weights},
         activations={**state.activations, **found.activations},
         measures=measures,
     )
+
+
+@torch.no_grad()
+def _fixed_prefix(student: Student, state: QuantizedModel) -> dict[str, Tensor]:
+    """The constant entries as tensors, where the changed model would give others."""
+    if state.prefix is None or not any(isinstance(each, _CHANGE_PREFIX) for each in student.transforms):
+        return {}
+    fixed: dict[str, Tensor] = {}
+    for layer in range(state.model.arch.num_layers):
+        keys, values = student.entries(state.prefix, layer)
+        fixed |= {point.at(layer, point.PREFIX_KEYS): keys, point.at(layer, point.PREFIX_VALUES): values}
+    return fixed
 
 
 def learned_ranges(state: QuantizedModel) -> Ranges:
