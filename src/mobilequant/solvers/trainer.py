@@ -20,6 +20,7 @@ from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
+from mobilequant.solvers.precision import tensor_float32
 from mobilequant.solvers.schedule import Schedule
 
 Batch = Sequence[Tensor]
@@ -81,7 +82,13 @@ def train(
     Raises:
         TrainingError: the loss is no number any more; names the first tensor that is not finite.
     """
-    run = _Run(task, schedule)
+    with tensor_float32():
+        return _trained(_Run(task, schedule), task, schedule, order, memory, track)
+
+
+def _trained(
+    run: _Run, task: Task, schedule: Schedule, order: torch.Generator, memory: Memory | None, track: Track
+) -> History:
     done = run.resume(memory)
     if done == 0:
         run.check(0)

@@ -33,7 +33,6 @@ RATES = {
     "free_scale": 3e-3,
     "share": 1e-3,
     "row_scale": 1e-3,
-    "offset": 3e-3,
     "log_scale": 3e-3,
     "zero_point": 3e-3,
     "prefix_key": 1e-3,
@@ -41,6 +40,7 @@ RATES = {
     "gain": 1e-3,
     "shift": 3e-2,
 }
+_LARGEST_OFFSET_RATE = 1e-2
 _LAST = 0.05  # of the first rate
 _CHANGE_PREFIX = (PrefixEntries, VectorTuning)  # behind these the prefix is not what its tokens give
 
@@ -58,10 +58,16 @@ class TrainingConfig(FrozenConfig):
     prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
     recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
 
-    def schedule(self) -> Schedule:
-        """The rates, falling to a twentieth."""
-        rates = {kind: Rate(self.rate * first, self.rate * first * _LAST) for kind, first in RATES.items()}
-        return Schedule(self.epochs, self.batch, rates)
+    def schedule(self, windows: int) -> Schedule:
+        """The rates for so many training windows, falling to a twentieth."""
+        steps = self.epochs * max(1, windows // self.batch)
+        first = {kind: self.rate * rate for kind, rate in {**RATES, "offset": offset_rate(steps)}.items()}
+        return Schedule(self.epochs, self.batch, {kind: Rate(rate, _LAST * rate) for kind, rate in first.items()})
+
+
+def offset_rate(steps: int) -> float:
+    """Steps of the grid per update: AdamW moves a weight by up to this much, and by up to one in all updates."""
+    return min(2.0 / steps, _LARGEST_OFFSET_RATE)
 
 
 def train_end_to_end(
@@ -98,7 +104,7 @@ def train_end_to_end(
         state.prefix,
         rest,
         held_out,
-        config.schedule(),
+        config.schedule(len(rest)),
         hidden_weight=config.hidden_weight,
         order=rng,
         memory=session.memory("training"),

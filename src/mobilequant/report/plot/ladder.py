@@ -28,7 +28,7 @@ def ladder_plot(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     axes.tick_params(axis="x", labelcolor=INK)
     axes.set_ylabel("perplexity above float, %")
     axes.margins(x=0.08)
-    axes.legend(loc="upper right")
+    made.legend(loc="outside upper left", ncols=4)
     return standalone(made, "ladder", "Perplexity above float of each rung")
 
 
