@@ -26,8 +26,8 @@ from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.pipeline.scheme import Scheme
 
 # What a processor could compute in matrix products in the time that one number takes, forward and back. On a CPU each of
-# some thirty operations goes through memory (measured: 2,000 to 4,000); on a GPU a quantizer is two kernels (not measured
-# apart: 250 fits the whole step of bench/anchor.py).
+# some thirty operations goes through memory (measured: 1,600 to 3,800). On a GPU a quantizer is two kernels; that number
+# is assumed, not measured.
 ELEMENT = {"cpu": 2500.0, "cuda": 250.0}
 _FLOAT_BYTES = 4
 _LOGITS = 8  # of one window at a time: both models', their logarithms, and gradients
@@ -121,7 +121,8 @@ def _operations(work: _Work, arch: Architecture, window: int, device: str) -> fl
     tokens = window * work.trained
     matrices = tokens * (each_block * body + 12 * head) + window * work.looked * 4 * (body + head)
     elements = tokens * _activations(arch, window) + work.trained / work.batch * block_parameters(arch)
-    return matrices + ELEMENT[device] * elements
+    again = 4 / 3 if work.recompute else 1.0
+    return matrices + ELEMENT[device] * elements * again
 
 
 def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) -> int:
