@@ -25,9 +25,9 @@ from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.pipeline.scheme import Scheme
 
-# What a processor could compute in matrix products in the time that one number takes, forward and back. On a CPU each of
-# some thirty operations goes through memory (measured: 1,600 to 3,800). On a GPU a quantizer is two kernels; that number
-# is assumed, not measured.
+# What a processor could compute in matrix products in the time that one number takes, forward and back. On a CPU each
+# of some thirty operations goes through memory (measured: 1,600 to 3,800). On a GPU a quantizer is two kernels; that
+# number is assumed, not measured.
 ELEMENT = {"cpu": 2500.0, "cuda": 250.0}
 _FLOAT_BYTES = 4
 _LOGITS = 8  # of one window at a time: both models', their logarithms, and gradients
