@@ -7,6 +7,7 @@ Boxes compute, pills are points (``arch.point``) with bits and zero point. Posit
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 STYLE = """
@@ -47,9 +48,11 @@ class Drawing:
         self.boxes: list[str] = []
 
     def path(self, kind: str, d: str) -> None:
+        """A line or an arrow."""
         self.lines.append(f'<path class="{kind}" d="{d}"/>')
 
     def text(self, x: float, y: float, words: str, kind: str = "") -> None:
+        """Words around (x, y), or from there to the right with the class ``left``."""
         self.boxes.append(f'<text class="{kind}" x="{x}" y="{y}">{words}</text>')
 
     def box(self, x: float, y: float, words: str, *, kind: str = "op", wide: float = 92, below: str = "") -> None:
@@ -83,15 +86,17 @@ class Drawing:
                 self.turn(x - 52, edge, turn)
 
     def turn(self, x: float, y: float, name: str) -> None:
+        """The badge of a rotation around (x, y)."""
         self.boxes.append(f'<rect class="turn" x="{x - 13}" y="{y - 9}" width="26" height="18" rx="9"/>')
         self.text(x, y, name, "turnname")
 
     def down(self, x: float, *ys: float) -> None:
         """Arrows straight down through these heights."""
-        for start, end in zip(ys, ys[1:], strict=False):
+        for start, end in pairwise(ys):
             self.path("flow", f"M{x} {start}V{end}")
 
     def plus(self, x: float, y: float) -> None:
+        """An addition to the residual stream."""
         self.boxes.append(
             f'<circle class="sum" cx="{x}" cy="{y}" r="14"/><path d="M{x - 7} {y}h14M{x} {y - 7}v14" stroke="#8a4f0c"'
             ' stroke-width="2.4"/>'
