@@ -57,6 +57,12 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
             raise ValueError("pairs change the weights; with pairs, weights must be nearest or rounding")
         return self
 
+    @property
+    def chosen_epochs(self) -> int:
+        """As given, else the default of the mode."""
+        published = self.mode == "faithful" and "epochs" not in self.model_fields_set
+        return _PUBLISHED_EPOCHS if published else self.epochs
+
 
 class MobileQuant:
     """Trains on the windows of the recipe's ``training``, against the float model."""
@@ -87,9 +93,7 @@ class MobileQuant:
         session: Session = stats[SESSION]
         require_ranges(session.state, self.name)
         if self.config.mode == "faithful":
-            given = "epochs" in self.config.model_fields_set
-            epochs = self.config.epochs if given else _PUBLISHED_EPOCHS
-            return train_as_published(session, unit, epochs, rng)
+            return train_as_published(session, unit, self.config.chosen_epochs, rng)
         state = with_rounded_tables(session.state, unit)
         linears, config = trained_linears(state.model), self.config
         session = replace(session, state=state)
