@@ -77,7 +77,6 @@ def main() -> None:
     print(f"float: {perplexity(model, None, scored):.2f} (published code 23.38)", flush=True)
     smoothed = smooth(model, on_range)
     ranges = measured_ranges(smoothed, on_range)
-    torch.backends.cuda.matmul.allow_tf32 = True
     hidden = last_residuals(model, None, on_training)
     for setting in arguments.settings:
         found = run(setting, arguments.epochs, smoothed, ranges, on_training, hidden, scored)
@@ -145,13 +144,10 @@ def run(
     formats = published_bits.weights(model.arch, num_bits, symmetric=symmetric)
     student = Student(model, None, (pairs,), ClippedWeights(model, formats), PublishedRanges(ranges, model.device))
     schedule = published_schedule(epochs, num_bits, symmetric=symmetric)
-    torch.backends.cuda.matmul.allow_tf32 = False
     before = perplexity(model, student, scored[:40])
-    torch.backends.cuda.matmul.allow_tf32 = True
     start = time.perf_counter()
     history = match_hidden(student, tokens, hidden, schedule, order=torch.Generator().manual_seed(SEED))
     seconds = time.perf_counter() - start
-    torch.backends.cuda.matmul.allow_tf32 = False
     return {
         "setting": setting,
         "epochs": epochs,

@@ -1,7 +1,7 @@
 import pytest
 
+from mobilequant.jobs.model_size import block_parameters
 from mobilequant.jobs.plan import (
-    block_parameters,
     evaluate_memory_bytes,
     evaluate_time_s,
     measured_flops_per_s,

@@ -28,7 +28,7 @@ FAST = {
     "sixteen_bit": {"fraction_of_down": 0.5, "remove": ("scores", "o"), "max_kl_increase": 0.1},
 }
 BEHIND_RANGES = ("sixteen_bit",)
-TRAINED = ("omniquant", "mobilequant", "self_distillation")  # they round, and fold and move ranges with it
+TRAINED = ("omniquant", "signround", "mobilequant", "self_distillation")  # they round, and fold and move ranges with it
 
 
 class KilledError(Exception):

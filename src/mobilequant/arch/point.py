@@ -21,6 +21,8 @@ EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "cap
 LM_HEAD, POSITIONS = "lm_head", "positions"
 # Tensors that transforms add (see ``Model``): these two, and "<head norm>.input_scale".
 RESIDUAL_SCALE, COLUMN_SCALE, INPUT_SCALE = "residual.scale", "embed.column_scale", "input_scale"
+# Tensors that training adds: "layers.<i>.prefix_keys" and "layers.<i>.prefix_values".
+PREFIX_KEYS, PREFIX_VALUES = "prefix_keys", "prefix_values"
 
 
 def at(layer: int, role: str) -> str:

@@ -16,6 +16,7 @@ import typer
 
 from mobilequant import __version__
 from mobilequant.cli import output
+from mobilequant.cli.ablate import ablate
 from mobilequant.cli.demo import demo
 from mobilequant.cli.evaluate import evaluate
 from mobilequant.cli.generate import generate
@@ -43,6 +44,7 @@ app.command()(inspect)
 app.command()(models)
 app.command()(recipes)
 app.command()(demo)
+app.command()(ablate)
 
 
 def _show_version(wanted: bool) -> None:

@@ -223,7 +223,7 @@ def prepare_demo(
     require_device(device)
     loaded = resolve(model, track=track)
     speed = measured_flops_per_s(device)
-    plans = [plan_quantize(loaded.arch, load_recipe(preset), speed) for preset in PRESETS]
+    plans = [plan_quantize(loaded.arch, load_recipe(preset), speed, device) for preset in PRESETS]
     scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
     scoring_bytes = evaluate_memory_bytes(loaded.arch, _WINDOW) + sum(t.nbytes for t in _distinct(loaded))
     plan = Plan(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from mobilequant.data.window import after_prefix
 from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
+from mobilequant.numerics.qtype import UINT8
 
 
 def executors(
@@ -42,3 +46,23 @@ def integer_executor(interpreter: Interpreter, bos: int | None) -> Executor:
     """The integer graph; its logits become real only to be scored."""
     tokens = interpreter.graph.prefix_tokens
     return lambda ids: interpreter.logits(after_prefix(ids, tokens, bos))
+
+
+def dynamic_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
+    """Rounded weights; activations of 8 bits rounded over the extremes of each token (and head), those of 16 bits as
+    they are: the upper bound of what static ranges can reach."""
+    model, prefix, static = quantized.simulated(), quantized.simulated_prefix(), quantized.activations
+    tokens = prefix.tokens if prefix else ()
+
+    def tap(name: str, value: Tensor) -> Tensor:
+        return rounded_per_token(value) if name in static and static[name].qtype == UINT8 else value
+
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], tap=tap, prefix=prefix)[0]
+
+
+def rounded_per_token(value: Tensor) -> Tensor:
+    """Each row (…, C) on 256 steps from its least to its largest value, zero among them."""
+    low, high = value.amin(-1, keepdim=True).clamp(max=0.0), value.amax(-1, keepdim=True).clamp(min=0.0)
+    scale = ((high - low) / 255).clamp_min(1e-12)
+    zero_point = torch.round(-low / scale)
+    return (torch.clamp(torch.floor(value / scale + 0.5) + zero_point, 0, 255) - zero_point) * scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import UsageError, did_you_mean
-from mobilequant.jobs.plan import matrix_sizes
+from mobilequant.jobs.model_size import matrix_sizes
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import check_group_size

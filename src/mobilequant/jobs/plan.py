@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import torch
 
-from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.jobs.model_size import block_parameters, matrix_sizes, table_parameters
+from mobilequant.jobs.training_plan import TrainingCost, training_cost
 from mobilequant.methods.registry import make
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.sixteen_bit.method import CHOICE_WINDOWS, SixteenBit, SixteenBitConfig
-from mobilequant.models.canonical import block_shapes
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
@@ -32,45 +32,35 @@ _PROGRAM_BYTES = 400_000_000
 _MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and what the allocator keeps
 
 
-def matrix_sizes(arch: Architecture) -> dict[str, tuple[int, int]]:
-    """(O, I) of every weight matrix of one block, by role."""
-    shapes = block_shapes(arch)
-    return {role: (shapes[role][0], shapes[role][1]) for role in point.linear_roles(arch)}
-
-
-def block_parameters(arch: Architecture) -> int:
-    """Weights of all blocks together."""
-    return arch.num_layers * sum(rows * columns for rows, columns in matrix_sizes(arch).values())
-
-
-def _table_parameters(arch: Architecture) -> int:
-    """Weights of embedding and lm_head; a tied head is stored once."""
-    return arch.vocab_size * arch.hidden_size * (1 if arch.tied_head else 2)
-
-
-def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float) -> Plan:
+def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float, device: str = "cpu") -> Plan:
     """The estimate for ``quantize``: time, peak memory, work folder and package."""
     rotated = _residual_rotated(arch, recipe)
     table = arch.vocab_size * arch.hidden_size
-    tables = _table_parameters(replace(arch, tied_head=False) if rotated else arch)
+    stored = replace(arch, tied_head=False) if rotated else arch
+    tables = table_parameters(stored)
+    training = _training(stored, recipe, device)
     blocks = block_parameters(arch)
     passes = sum(_passes(method, arch, recipe.data.count) for method in _methods(recipe))
     passes += _PREFIX_PASSES if recipe.prefix.max_tokens else 0.0
     tokens = recipe.data.window * recipe.data.count
-    operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD
+    operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD + sum(each.operations for each in training)
     weights = (blocks + tables) * _FLOAT_BYTES
     bits = recipe.base_scheme().weight_bits
     return Plan(
         time_s=operations / flops_per_s,
-        memory_bytes=_MODEL_COPIES * weights + _working_bytes(arch, recipe),
+        memory_bytes=_MODEL_COPIES * weights
+        + _working_bytes(arch, recipe)
+        + max((each.memory_bytes for each in training), default=0),
         # transformed tensors (all of them by a rotation, and again by what follows it), and one byte per code
-        work_bytes=weights * (2 if rotated else 1) + blocks + tables,
+        work_bytes=weights * (2 if rotated else 1) + blocks + tables + sum(each.work_bytes for each in training),
         package_bytes=blocks * bits // 8 + tables + (blocks + tables) // 100,
     )
 
 
 def _passes(method: Method, arch: Architecture, count: int) -> float:
     """Passes over all ``count`` windows; to try single points is to run half of the blocks on a few of them."""
+    if method.inputs == "session" and not isinstance(method, SixteenBit):
+        return 0.0  # training has its own account
     if not isinstance(method, SixteenBit):
         return _PASSES.get(method.name, 1.0)
     config: SixteenBitConfig = method.config
@@ -78,6 +68,13 @@ def _passes(method: Method, arch: Architecture, count: int) -> float:
     return (_SIXTEEN_BIT_PASSES if config.fraction_of_down else 0.0) + (
         tries + _ISLAND_PASSES if config.remove else 0.0
     )
+
+
+def _training(arch: Architecture, recipe: Recipe, device: str) -> list[TrainingCost]:
+    """What each method that trains costs."""
+    data, scheme = recipe.training or recipe.data, recipe.base_scheme()
+    found = (training_cost(method, arch, scheme, data, device) for method in _methods(recipe))
+    return [cost for cost in found if cost is not None]
 
 
 def _residual_rotated(arch: Architecture, recipe: Recipe) -> bool:
@@ -97,7 +94,7 @@ def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> floa
 
 def evaluate_memory_bytes(arch: Architecture, window: int) -> int:
     """Float, simulated and integer model side by side, and a few times the logits of a window in 64 bits."""
-    weights = block_parameters(arch) + _table_parameters(arch)
+    weights = block_parameters(arch) + table_parameters(arch)
     logits = 5 * window * arch.vocab_size * 2 * _FLOAT_BYTES
     return weights * (3 * _FLOAT_BYTES + 1) + logits + _PROGRAM_BYTES
 

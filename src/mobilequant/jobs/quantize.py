@@ -226,7 +226,7 @@ def prepare(
     name = _portable_name(model)
     source = (loaded or resolve(name, track=track)).to(device=device)
     require_fit(source.arch, recipe)
-    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device))
+    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device)
     resource.require(plan, out=out, work_dir=work)
     data = _drawn(source, recipe.data, device)
     training = _drawn(source, recipe.training, device) if recipe.training else None

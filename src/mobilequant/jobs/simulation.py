@@ -73,7 +73,7 @@ def _real_numbers(quantized: QuantizedModel) -> Iterator[tuple[str, Tensor]]:
         yield f"scale.{name}", weight.scale
     matrices = {f"{name}.weight" for name in quantized.weights}
     for name, tensor in quantized.model.tensors.items():
-        if name not in matrices:
+        if name not in matrices and point.role_of(name) not in (point.PREFIX_KEYS, point.PREFIX_VALUES):
             yield f"real.{name}", tensor
     if quantized.prefix:
         for layer in range(quantized.model.arch.num_layers):

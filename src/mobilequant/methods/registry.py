@@ -17,13 +17,14 @@ from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.rtn.method import Rtn
 from mobilequant.methods.self_distillation.method import SelfDistillation
+from mobilequant.methods.signround.method import SignRound
 from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
 _IN_ORDER = (
     *(Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
-    *(OmniQuant, MobileQuant, SelfDistillation),
+    *(OmniQuant, SignRound, MobileQuant, SelfDistillation),
 )
 METHODS: Mapping[str, type[Any]] = {method.name: method for method in _IN_ORDER}
 

@@ -232,7 +232,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def compute_prefix(model: Model, tokens: tuple[int, ...]) -> KVPrefix:
-    """Run the prefix once in float and keep what the KV cache then holds."""
+    """Run the prefix once in float and keep what the KV cache then holds; or what training has put in its place."""
+    if point.at(0, point.PREFIX_KEYS) in model.tensors:
+        return _tuned_prefix(model, tokens)
     caught: dict[str, Tensor] = {}
 
     def catch(name: str, value: Tensor) -> Tensor:
@@ -253,3 +255,12 @@ def compute_prefix(model: Model, tokens: tuple[int, ...]) -> KVPrefix:
         tuple(as_cached(point.key_point(arch, layer)) for layer in layers),
         tuple(as_cached(point.at(layer, "v")) for layer in layers),
     )
+
+
+def _tuned_prefix(model: Model, tokens: tuple[int, ...]) -> KVPrefix:
+    layers = range(model.arch.num_layers)
+    keys, values = (
+        tuple(model.tensors[point.at(layer, role)] for layer in layers)
+        for role in (point.PREFIX_KEYS, point.PREFIX_VALUES)
+    )
+    return KVPrefix(tokens, keys, values)

@@ -42,6 +42,8 @@ class Model:
     ``residual.scale`` (C): the residual stream carries its channels divided by it, and the norms that read it multiply;
     ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided;
     ``layers.{i}.{q_norm,k_norm}.input_scale`` (D): q or k has each head divided by it, and the head norm multiplies.
+    Training may add ``layers.{i}.{prefix_keys,prefix_values}`` (Hkv, P, D): the constant entries of the cache, where
+    these are no longer what the prefix tokens give.
     """
 
     arch: Architecture

@@ -28,7 +28,9 @@ def require(plan: Plan, *, out: Path, work_dir: Path) -> None:
     Raises:
         ResourceError: not enough; gives both numbers and what to change.
     """
-    require_memory(plan.memory_bytes, "this run", "or lower data.window in the recipe")
+    require_memory(
+        plan.memory_bytes, "this run", "or lower data.window in the recipe, or the batch of a method that trains"
+    )
     if _device(out) == _device(work_dir):
         _require_disk(work_dir, plan.work_bytes + plan.package_bytes)
         return

@@ -49,9 +49,7 @@ class CapturedStep:
             self._result = self._compute()
 
     def _compute(self) -> Tensor:
-        for each in self._leaves:
-            assert each.grad is not None
-            each.grad.zero_()
+        torch._foreach_zero_([each.grad for each in self._leaves if each.grad is not None])
         found = self._loss(*self._inputs)
         found.backward()
         return found.detach()

@@ -112,8 +112,8 @@ class Student:
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
         part = f"layers.{layer}"
         with naming(f"the forward pass of {part}"):
-            cached = self._cached(layer, part)
-            return decoder.block(self._rewritten(part), layer, hidden, tap=self.ranges.tap, prefix=cached)
+            model, cached = self._rewritten(part), self._cached(layer)
+            return decoder.block(model, layer, hidden, tap=self.ranges.tap, prefix=cached)
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""
@@ -129,13 +129,18 @@ class Student:
             changed |= rewritten
         return changed
 
-    def _cached(self, layer: int, part: str) -> KVPrefix | None:
+    def entries(self, prefix: KVPrefix, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (G, P, D) of the prefix in one layer as the transforms leave them, not rounded yet."""
+        keys, values = prefix.keys[layer], prefix.values[layer]
+        for transform in self.transforms:
+            keys, values = transform.rewrite_cache(keys, values, f"layers.{layer}")
+        return keys, values
+
+    def _cached(self, layer: int) -> KVPrefix | None:
         """The prefix with the entries of one layer as its cache holds them."""
         if self.prefix is None:
             return None
-        keys, values = self.prefix.keys[layer], self.prefix.values[layer]
-        for transform in self.transforms:
-            keys, values = transform.rewrite_cache(keys, values, part)
+        keys, values = self.entries(self.prefix, layer)
         keys = self.ranges.tap(point.key_point(self.model.arch, layer), keys)
         values = self.ranges.tap(point.at(layer, "v"), values)
         return replace(

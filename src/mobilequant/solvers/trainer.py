@@ -21,6 +21,7 @@ from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
 from mobilequant.solvers.out_of_memory import naming
+from mobilequant.solvers.precision import tensor_float32
 from mobilequant.solvers.schedule import Schedule
 
 Batch = Sequence[Tensor]
@@ -83,7 +84,13 @@ def train(
         TrainingError: the loss is no number any more; names the first tensor that is not finite.
         ResourceError: the memory of the GPU does not suffice.
     """
-    run = _Run(task, schedule)
+    with tensor_float32():
+        return _trained(_Run(task, schedule), task, schedule, order, memory, track)
+
+
+def _trained(
+    run: _Run, task: Task, schedule: Schedule, order: torch.Generator, memory: Memory | None, track: Track
+) -> History:
     done = run.resume(memory)
     if done == 0:
         run.check(0)

@@ -32,6 +32,7 @@ from mobilequant.solvers.range_search import WeightRange
 
 _PUBLISHED_EPOCHS = 20
 _SHARED_OPTIONS = {"mode", "epochs"}
+_ON_CODES = ("fixed", "codes")
 
 
 class MobileQuantConfig(TrainingConfig, WeightRange):
@@ -40,10 +41,10 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
     mode: Literal["default", "faithful"] = Field(
         "default", description="faithful: as published, with the paper's pairs, clips, rates and objective."
     )
-    weights: Literal["codes", "nearest", "rounding"] = Field(
+    weights: Literal["fixed", "codes", "nearest", "rounding"] = Field(
         "codes",
-        description="codes: keep those that there are, learn scales of rows. nearest: learn how far rows reach. "
-        "rounding: that, and for each weight which of its two neighbours it goes to.",
+        description="fixed: as they are. codes: keep those that there are, learn scales of rows. nearest: learn how "
+        "far rows reach. rounding: that, and for each weight which of its two neighbours it goes to.",
     )
     pairs: tuple[Kind, ...] = Field((), description="Kinds of scale pairs that are learned; not with codes.")
 
@@ -52,9 +53,15 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
         extra = self.model_fields_set - _SHARED_OPTIONS
         if self.mode == "faithful" and extra:
             raise ValueError(f"mode faithful is as published and takes no {', '.join(sorted(extra))}")
-        if self.pairs and self.weights == "codes":
+        if self.pairs and self.weights in _ON_CODES:
             raise ValueError("pairs change the weights; with pairs, weights must be nearest or rounding")
         return self
+
+    @property
+    def chosen_epochs(self) -> int:
+        """As given, else the default of the mode."""
+        published = self.mode == "faithful" and "epochs" not in self.model_fields_set
+        return _PUBLISHED_EPOCHS if published else self.epochs
 
 
 class MobileQuant:
@@ -86,15 +93,14 @@ class MobileQuant:
         session: Session = stats[SESSION]
         require_ranges(session.state, self.name)
         if self.config.mode == "faithful":
-            given = "epochs" in self.config.model_fields_set
-            epochs = self.config.epochs if given else _PUBLISHED_EPOCHS
-            return train_as_published(session, unit, epochs, rng)
+            return train_as_published(session, unit, self.config.chosen_epochs, rng)
         state = with_rounded_tables(session.state, unit)
         linears, config = trained_linears(state.model), self.config
         session = replace(session, state=state)
         base = base_model(state)
-        if config.weights == "codes":
-            fixed = FixedCodes(require_codes(state, linears, self.name))
+        if config.weights in _ON_CODES:
+            codes = require_codes(state, linears, self.name)
+            fixed = FixedCodes(codes, learn_scales=config.weights == "codes")
             return train_end_to_end(session, (), fixed, base, config, rng, self.name)
         scales = starting_scales(state, linears, config)
         offset: Literal["none", "rounding"] = "rounding" if config.weights == "rounding" else "none"

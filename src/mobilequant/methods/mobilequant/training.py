@@ -21,6 +21,8 @@ from mobilequant.pipeline.method import FrozenConfig, Result, Unit
 from mobilequant.solvers.end_to_end import distill
 from mobilequant.solvers.learned.activation_range import ActivationRanges
 from mobilequant.solvers.learned.piece import Transform, Weights
+from mobilequant.solvers.learned.prefix_entries import PrefixEntries
+from mobilequant.solvers.learned.vector_tuning import VectorTuning
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.schedule import Rate, Schedule
 from mobilequant.solvers.student import Ranges, Student
@@ -31,11 +33,16 @@ RATES = {
     "free_scale": 3e-3,
     "share": 1e-3,
     "row_scale": 1e-3,
-    "offset": 3e-3,
     "log_scale": 3e-3,
     "zero_point": 3e-3,
+    "prefix_key": 1e-3,
+    "prefix_value": 1e-3,
+    "gain": 1e-3,
+    "shift": 3e-2,
 }
+_LARGEST_OFFSET_RATE = 1e-2
 _LAST = 0.05  # of the first rate
+_CHANGE_PREFIX = (PrefixEntries, VectorTuning)  # behind these the prefix is not what its tokens give
 
 
 class TrainingConfig(FrozenConfig):
@@ -48,12 +55,19 @@ class TrainingConfig(FrozenConfig):
     hidden_weight: float = Field(
         0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
     )
+    prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
     recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
 
-    def schedule(self) -> Schedule:
-        """The rates, falling to a twentieth."""
-        rates = {kind: Rate(self.rate * first, self.rate * first * _LAST) for kind, first in RATES.items()}
-        return Schedule(self.epochs, self.batch, rates)
+    def schedule(self, windows: int) -> Schedule:
+        """The rates for so many training windows, falling to a twentieth."""
+        steps = self.epochs * max(1, windows // self.batch)
+        first = {kind: self.rate * rate for kind, rate in {**RATES, "offset": offset_rate(steps)}.items()}
+        return Schedule(self.epochs, self.batch, {kind: Rate(rate, _LAST * rate) for kind, rate in first.items()})
+
+
+def offset_rate(steps: int) -> float:
+    """Steps of the grid per update: AdamW moves a weight by up to this much, and by up to one in all updates."""
+    return min(2.0 / steps, _LARGEST_OFFSET_RATE)
 
 
 def train_end_to_end(
@@ -81,6 +95,8 @@ def train_end_to_end(
             f"{len(windows)}",
             "Set training.count (or data.count) of the recipe higher, or batch and held_out of the method lower.",
         )
+    if config.prefix and state.prefix:
+        transforms = (*transforms, PrefixEntries(state.prefix))
     student = Student(base, state.prefix, transforms, weights, learned_ranges(state), config.recompute)
     history = distill(
         student,
@@ -88,7 +104,7 @@ def train_end_to_end(
         state.prefix,
         rest,
         held_out,
-        config.schedule(),
+        config.schedule(len(rest)),
         hidden_weight=config.hidden_weight,
         order=rng,
         memory=session.memory("training"),
@@ -100,15 +116,27 @@ def train_end_to_end(
 def finished(student: Student, state: QuantizedModel, history: History | None = None) -> Result:
     """The student's tensors, codes and ranges; whatever it does not hold stays as it is in the state."""
     found = student.finished()
-    measures = {}
+    measures: dict[str, float] = {}
     if history and history.held_out:
         measures = {"kl_before": history.held_out[0][1], "kl_after": history.least}
     return Result(
-        tensors=found.tensors,
+        tensors={**found.tensors, **_fixed_prefix(student, state)},
         weights={**state.weights, **found.weights},
         activations={**state.activations, **found.activations},
         measures=measures,
     )
+
+
+@torch.no_grad()
+def _fixed_prefix(student: Student, state: QuantizedModel) -> dict[str, Tensor]:
+    """The constant entries as tensors, where the changed model would give others."""
+    if state.prefix is None or not any(isinstance(each, _CHANGE_PREFIX) for each in student.transforms):
+        return {}
+    fixed: dict[str, Tensor] = {}
+    for layer in range(state.model.arch.num_layers):
+        keys, values = student.entries(state.prefix, layer)
+        fixed |= {point.at(layer, point.PREFIX_KEYS): keys, point.at(layer, point.PREFIX_VALUES): values}
+    return fixed
 
 
 def learned_ranges(state: QuantizedModel) -> Ranges:

@@ -26,12 +26,13 @@ from mobilequant.methods.session import SESSION, Session
 from mobilequant.methods.state import with_codes
 from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.learned.vector_tuning import VectorTuning
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
 from mobilequant.solvers.range_search import WeightRange
 
 
 class SelfDistillation:
-    """Starts from codes; every weight may wander away from its own, and scales and ranges with it."""
+    """Starts from codes; every weight, gain and bias may wander away from its own, and scales and ranges with it."""
 
     name: ClassVar[str] = "self_distillation"
     unit: ClassVar[UnitKind] = "model"
@@ -63,4 +64,6 @@ class SelfDistillation:
         require_codes(state, linears, self.name)
         base = with_codes(state, state.weights)
         weights = RoundedWeights(base, scheme, starting_scales(state, linears, WeightRange()), "free")
-        return train_end_to_end(replace(session, state=state), (), weights, base, self.config, rng, self.name)
+        vectors = VectorTuning(base, state.activations)
+        session = replace(session, state=state)
+        return train_end_to_end(session, (vectors,), weights, base, self.config, rng, self.name)

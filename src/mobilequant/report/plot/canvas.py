@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
+from importlib.resources import files
 from typing import ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -94,6 +95,18 @@ def to_svg(made: Figure, name: str, alt: str) -> str:
     with mpl.rc_context({"svg.hashsalt": name}):
         FigureCanvasSVG(made).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(buffer.getvalue(), alt)
+
+
+def standalone(made: Figure, name: str, alt: str) -> str:
+    """The figure as a file of its own, with the report's colours, light and dark."""
+    drawing = to_svg(made, name, alt)
+    page = (files("mobilequant.report") / "template" / "page.css").read_text(encoding="utf-8")
+    colours = page[: page.index("body {")]
+    opening, body = drawing.split(">", 1)
+    opening = opening.replace(
+        "<svg", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    )
+    return f'{opening}><style>{colours}</style><rect width="100%" height="100%" fill="var(--page)"/>{body}'
 
 
 def _inline(document: str, alt: str) -> str:

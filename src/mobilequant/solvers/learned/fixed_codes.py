@@ -16,12 +16,14 @@ from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 class FixedCodes:
     """weight[o, i] = codes[o, i] · scale[o] · exp(leaf[o]); group multipliers stay."""
 
-    def __init__(self, weights: Mapping[str, QuantizedWeight]) -> None:
-        self._weights = dict(weights)
+    def __init__(self, weights: Mapping[str, QuantizedWeight], *, learn_scales: bool = True) -> None:
+        self._weights, self._learned = dict(weights), learn_scales
         self._leaves = {name: leaf(torch.zeros_like(weight.scale)) for name, weight in weights.items()}
 
     def parameters(self, part: str) -> Tensors:
-        """One leaf per matrix."""
+        """One leaf per matrix, or none where the scales stay too."""
+        if not self._learned:
+            return {}
         return {f"{name}.row_scale": self._leaves[name] for name in self._weights if part_of(name) == part}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:

@@ -1,0 +1,77 @@
+"""The ladder of an ablation: recipes of which each has one idea more than the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mobilequant.errors import UsageError, did_you_mean
+from mobilequant.pipeline.recipe import CalibrationData, Recipe
+
+SCHEMES = {"w8a8": "static_w8c_a8_kv8", "w4a8": "static_w4c_a8_kv8", "w4g64a8": "static_w4g64_a8_kv8"}
+
+_NORM_PAIRS = ["norm_to_qkv", "norm_to_mlp", "v_to_o"]
+_ALL_PAIRS = ["norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o", "q_to_k"]
+_MINMAX, _MSE = {"ranges": {"estimator": "minmax"}}, {"ranges": {"estimator": "mse"}}
+_ROTATE_R1, _ROTATE = {"rotate": {"heads": "none"}}, "rotate"
+_WIDEN = {"sixteen_bit": {"fraction_of_down": 0.1}}
+_PUBLISHED = {"alpha": 0.5, "balance": "input"}
+
+Methods = Sequence[str | dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder: what it adds to the step before, and the whole recipe."""
+
+    name: str
+    recipe: Recipe
+
+
+def ladder(width: str, data: CalibrationData, training: CalibrationData | None, seed: int) -> list[Rung]:
+    """From rounding to nearest to all that there is, in a scheme of ``SCHEMES``.
+
+    Raises:
+        UsageError: no such width.
+    """
+    if width not in SCHEMES:
+        raise UsageError(f"unknown width {width!r}", f"{did_you_mean(width, SCHEMES)}There are: {', '.join(SCHEMES)}.")
+    return [
+        Rung(
+            name,
+            Recipe.model_validate(
+                {
+                    "version": 1,
+                    "scheme": SCHEMES[width],
+                    "prefix": {"tokens": "auto", "max_tokens": max_tokens},
+                    "methods": methods,
+                    "data": data,
+                    "training": training,
+                    "seed": seed,
+                }
+            ),
+        )
+        for name, max_tokens, methods in _steps()
+    ]
+
+
+def _steps() -> list[tuple[str, int, Methods]]:
+    """Name, most tokens of the prefix, methods."""
+    published = {"smoothquant": {**_PUBLISHED, "pairs": _NORM_PAIRS}}
+    edge = {"smoothquant": {**_PUBLISHED, "pairs": [*_NORM_PAIRS, "up_to_down"]}}
+    ours: Methods = ["center", "ptf", {"smoothquant": {"alpha": 0.7, "pairs": _ALL_PAIRS}}, _MSE]
+    learned = {"mobilequant": {"weights": "fixed"}}
+    return [
+        ("RTN", 0, [_MINMAX, "rtn"]),
+        ("+ pairs", 0, [published, _MINMAX, "rtn"]),
+        ("+ up/down", 0, [edge, _MINMAX, "rtn"]),
+        ("+ prefix", 2, [edge, _MINMAX, "rtn"]),
+        ("+ balance, center, ptf, MSE", 2, [*ours, "rtn"]),
+        ("+ R1", 2, [_ROTATE_R1, *ours, "rtn"]),
+        ("+ R2", 2, [_ROTATE, *ours, "rtn"]),
+        ("+ GPTQ", 2, [_ROTATE, *ours, "gptq"]),
+        ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, "gptq"]),
+        ("+ learned ranges", 2, [_ROTATE, *ours, _WIDEN, "gptq", learned]),
+        ("+ learned scales", 2, [_ROTATE, *ours, _WIDEN, "gptq", "mobilequant"]),
+    ]

@@ -1,0 +1,58 @@
+"""The ladder of an ablation on a tiny model: every rung is a package of integers, and none is made twice."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from mobilequant.errors import UsageError
+from mobilequant.jobs import ablate as ablate_module
+from mobilequant.jobs.ablate import DYNAMIC, ablate
+from mobilequant.jobs.ladder import ladder
+from mobilequant.methods.registry import make
+from mobilequant.pipeline.recipe import CalibrationData
+
+WINDOW = 16
+
+
+def run(model, work, calibration_text, scoring_text):
+    data = CalibrationData(text=str(calibration_text), window=WINDOW, count=4)
+    training = CalibrationData(text=str(calibration_text), window=WINDOW, count=24)
+    return ablate(
+        model,
+        work=work,
+        widths=("w4a8",),
+        data=data,
+        training=training,
+        text=str(scoring_text),
+        window=WINDOW,
+        tokens=2 * (WINDOW - 1),
+    )
+
+
+def test_each_rung_adds_one_idea_and_is_kept(tiny_checkpoint, calibration_text, scoring_text, tmp_path, monkeypatch):
+    found = run(tiny_checkpoint, tmp_path / "work", calibration_text, scoring_text)
+    rows = found["widths"]["w4a8"]
+    data = CalibrationData(text="sotu")
+    assert [row["name"] for row in rows] == [*(rung.name for rung in ladder("w4a8", data, None, 0)), DYNAMIC]
+    assert all(row["float_ops"] == 0 for row in rows[:-1])
+    assert all(row["kl"] >= 0 and row["ppl"] > 1 for row in rows)
+    assert json.loads((tmp_path / "work" / "ablation.json").read_text()) == json.loads(json.dumps(found))
+    assert ElementTree.parse(tmp_path / "work" / "ablation.svg").getroot().tag.endswith("svg")
+
+    monkeypatch.setattr(ablate_module, "quantize", lambda *_, **__: pytest.fail("a rung was done again"))
+    assert run(tiny_checkpoint, tmp_path / "work", calibration_text, scoring_text) == found
+
+
+@pytest.mark.parametrize("width", ["w8a8", "w4a8", "w4g64a8"])
+def test_rungs_are_different_recipes_of_known_methods(width):
+    rungs = ladder(width, CalibrationData(), CalibrationData(text="broad"), seed=3)
+    assert len({rung.recipe.model_dump_json() for rung in rungs}) == len(rungs)
+    for rung in rungs:
+        assert rung.recipe.seed == 3
+        assert all(make(entry.name, entry.options) for entry in rung.recipe.methods)
+
+
+def test_an_unknown_width_is_refused():
+    with pytest.raises(UsageError, match="unknown width 'w4a4'"):
+        ladder("w4a4", CalibrationData(), None, 0)
