@@ -94,7 +94,8 @@ def _work(method: Method, windows: int) -> _Work | None:
 
 
 def _distilled(windows: int, config: TrainingConfig, *, folds: bool, offsets: bool) -> _Work:
-    batches = config.schedule().batches(windows - config.held_out)
+    seen = windows - config.held_out
+    batches = config.schedule(seen).batches(seen)
     return _Work(
         windows,
         trained=config.epochs * batches * config.batch,
