@@ -3,7 +3,7 @@
     python bench/accuracy_table.py --models smollm2-135m --work DIR [--device cuda] [--tokens 20440]
 
 Every row is one package, quantized and scored by the same code as the command line; a finished row is not done again.
-RECIPE@S is a recipe with the calibration windows of seed S.
+RECIPE@S is a recipe with the calibration and training windows of seed S.
 Prints a Markdown table and writes bench/results/accuracy_<model>.json.
 """
 
@@ -20,18 +20,20 @@ from mobilequant.jobs.quantize import quantize
 from mobilequant.pipeline.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent
-BENCH_RECIPES = ("rtn-w8a8", "smoothquant-w8a8", "gptq-w8a8", "rtn-w4a8", "smoothquant-w4a8")
+BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "gptq-w8a8", "rtn-w4a8", "smoothquant-w4a8")
 PRESETS = ("w8a8-fast", "w8a8-fast@1", "w8a8-fast@2", "w4a8-fast", "w4g64a8-fast")
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 
 
 def recipe_of(name: str) -> Recipe:
-    """A recipe by its row: ``w8a8-fast``, or ``w8a8-fast@1`` with the calibration windows of seed 1."""
+    """A preset or a recipe of bench/recipes by its row: ``w8a8-fast``, or ``w8a8-fast@1`` with windows of seed 1."""
     stem, _, seed = name.partition("@")
-    recipe = load_recipe(HERE / "recipes" / f"{stem}.yaml" if stem in BENCH_RECIPES else stem)
-    return (
-        recipe if not seed else recipe.model_copy(update={"data": recipe.data.model_copy(update={"seed": int(seed)})})
-    )
+    own = HERE / "recipes" / f"{stem}.yaml"
+    recipe = load_recipe(own if own.exists() else stem)
+    if not seed:
+        return recipe
+    texts = {name: getattr(recipe, name) for name in ("data", "training") if getattr(recipe, name)}
+    return recipe.model_copy(update={n: text.model_copy(update={"seed": int(seed)}) for n, text in texts.items()})
 
 
 def row(model: str, name: str, folder: Path, device: str, text: str, tokens: int) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def main() -> None:
     """Run all rows of the models that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--recipes", nargs="+", default=[*BENCH_RECIPES, *PRESETS])
+    parser.add_argument("--recipes", nargs="+", default=[*BASELINES, *PRESETS])
     parser.add_argument("--work", type=Path, required=True, help="packages and unfinished work (large)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--text", default="wiki_squad")
