@@ -52,7 +52,7 @@ def run(model, name, options, *, scheme=None, windows=WINDOWS, **others):
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_ends_in_integers_that_follow_the_simulation(family, kind):
     model = tiny_model(family)
-    found = provable(run(model, *TRAINED[kind]))
+    found = provable(run(model, *TRAINED[kind], windows=WINDOWS[:4, :6]))
     tokens = WINDOWS[:1, :4]
     real = forward(found.simulated(), tokens, tap=found.tap(), prefix=found.simulated_prefix())[0]
     assert (real - Interpreter(lower(found)).logits(tokens[0])).abs().mean() < 0.1 * real.std()
@@ -73,7 +73,7 @@ def held_out_divergence(model, found):
     [
         ("mobilequant", {"weights": "codes", "epochs": 3}, 0.95),
         ("mobilequant", {"weights": "rounding", "epochs": 4}, 0.85),
-        ("self_distillation", {"epochs": 10, "rate": 1.0}, 0.93),
+        ("self_distillation", {"epochs": 5, "rate": 1.0}, 0.93),
     ],
 )
 def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, share):
