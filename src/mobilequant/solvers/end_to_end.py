@@ -88,9 +88,11 @@ def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor)
     """Of the last residuals (T, C) of one window: logits are made again for the backward pass, so that there are never
     more than those of one window."""
 
+    num_top = min(_TOP, teacher.arch.vocab_size)
+
     def of_window(found: Tensor, wanted: Tensor) -> Tensor:
         with torch.no_grad():
-            top, tokens = decoder.head(teacher, wanted[None])[0].log_softmax(-1).topk(_TOP, dim=-1)
+            top, tokens = decoder.head(teacher, wanted[None])[0].log_softmax(-1).topk(num_top, dim=-1)
         return top_divergence(student.head(found[None])[0], top, tokens)
 
     if not torch.is_grad_enabled():

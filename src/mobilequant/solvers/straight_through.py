@@ -73,8 +73,8 @@ def _rows(value: Tensor, scale: Tensor) -> Tensor:
 
 
 def _round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
-    codes = torch.floor(value / scale + 0.5) + zero_point
-    return (codes.clamp(qmin, qmax) - zero_point) * scale
+    codes = torch.div(value, scale).add_(0.5).floor_().add_(zero_point)  # in place: on a CPU memory is what counts
+    return codes.clamp_(qmin, qmax).sub_(zero_point).mul_(scale)
 
 
 def _gradients(
@@ -82,9 +82,10 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value (R, W), and those of scale and zero point as (R,)."""
     exact = value / scale
-    codes = torch.floor(exact + 0.5) + zero_point
+    codes = (exact + 0.5).floor_().add_(zero_point)
     clamped = codes.clamp(qmin, qmax)
-    inside = codes == clamped
-    per_scale = grad * torch.where(inside, codes - zero_point - exact, clamped - zero_point)
-    per_zero_point = torch.where(inside, 0.0, -grad) * scale
-    return torch.where(inside, grad, 0.0), per_scale.sum(1), per_zero_point.sum(1)
+    inside = codes.eq_(clamped).bool()
+    to_value = torch.where(inside, grad, 0.0)
+    per_scale = clamped.sub_(zero_point).sub_(exact.masked_fill_(~inside, 0.0))
+    outside = grad.sum(1) - to_value.sum(1)
+    return to_value, torch.linalg.vecdot(grad, per_scale), -outside * scale.flatten()

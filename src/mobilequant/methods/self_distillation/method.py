@@ -15,20 +15,18 @@ import torch
 from mobilequant.arch.architecture import Architecture
 from mobilequant.methods.mobilequant.training import (
     TrainingConfig,
+    base_model,
     require_codes,
     require_ranges,
-    starting_scales,
     train_end_to_end,
     trained_linears,
     with_rounded_tables,
 )
 from mobilequant.methods.session import SESSION, Session
-from mobilequant.methods.state import with_codes
 from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.learned.moved_codes import MovedCodes
 from mobilequant.solvers.learned.vector_tuning import VectorTuning
-from mobilequant.solvers.learned.weight_rounding import RoundedWeights
-from mobilequant.solvers.range_search import WeightRange
 
 
 class SelfDistillation:
@@ -61,9 +59,7 @@ class SelfDistillation:
         require_ranges(session.state, self.name)
         state = with_rounded_tables(session.state, unit)
         linears = trained_linears(state.model)
-        require_codes(state, linears, self.name)
-        base = with_codes(state, state.weights)
-        weights = RoundedWeights(base, scheme, starting_scales(state, linears, WeightRange()), "free")
-        vectors = VectorTuning(base, state.activations)
-        session = replace(session, state=state)
+        weights = MovedCodes(require_codes(state, linears, self.name))
+        vectors = VectorTuning(state.model, state.activations)
+        session, base = replace(session, state=state), base_model(state)
         return train_end_to_end(session, (vectors,), weights, base, self.config, rng, self.name)

@@ -3,8 +3,8 @@
     scale = covering scale of the row × share,     weight → clamp(⌊weight/scale + offset + ½⌋) · scale
 
 ``share`` (one number per row) cuts or stretches the range: learned weight clipping. ``offset`` (one number per weight,
-in steps) moves a weight over the edge to another code: bounded by half a step it is learned rounding as in SignRound
-(arXiv 2309.05516, eq. 3); unbounded it trains the weight itself under the grid.
+in steps, at most half of one) moves a weight over the edge to its other neighbour: learned rounding as in SignRound
+(arXiv 2309.05516, eq. 3).
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 from mobilequant.solvers.rounding import nearest_codes
 from mobilequant.solvers.straight_through import fake_quantize, with_gradient_scale
 
-Offset = Literal["none", "rounding", "free"]
+Offset = Literal["none", "rounding"]
 _SMALLEST_SHARE = 1e-3
 
 
 class RoundedWeights:
     """Symmetric weights per output channel or group, in the formats of a scheme.
 
-    scales: (R,) of every matrix, where its ranges start; its names are the matrices that are rounded. offset: none,
-    bounded ("rounding"), or unbounded ("free").
+    scales: (R,) of every matrix, where its ranges start; its names are the matrices that are rounded.
     """
 
     def __init__(self, model: Model, scheme: Scheme, scales: Mapping[str, Tensor], offset: Offset = "none") -> None:
-        self._scheme, self._offset = scheme, offset
+        self._scheme = scheme
         self._shares: dict[str, Tensor] = {}
         self._offsets: dict[str, Tensor] = {}
         for name, wanted in scales.items():
@@ -74,10 +73,7 @@ class RoundedWeights:
         """The rows with their offsets, which are counted in steps."""
         if name not in self._offsets:
             return rows
-        offset = self._offsets[name]
-        if self._offset == "rounding":
-            offset = offset.clamp(-0.5, 0.5)
-        return rows + scale.detach() * offset
+        return rows + scale.detach() * self._offsets[name].clamp(-0.5, 0.5)
 
     def _rows(self, name: str, weight: Tensor) -> Tensor:
         """Whatever shares one scale, as rows (R, W)."""
