@@ -71,7 +71,7 @@ def _steps() -> list[tuple[str, int, Methods]]:
         ("+ R1", 2, [_ROTATE_R1, *ours, "rtn"]),
         ("+ R2", 2, [_ROTATE, *ours, "rtn"]),
         ("+ GPTQ", 2, [_ROTATE, *ours, "gptq"]),
-        ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, "gptq"]),
-        ("+ learned ranges", 2, [_ROTATE, *ours, _WIDEN, "gptq", learned]),
-        ("+ learned scales", 2, [_ROTATE, *ours, _WIDEN, "gptq", "mobilequant"]),
+        ("+ learned ranges", 2, [_ROTATE, *ours, "gptq", learned]),
+        ("+ learned scales", 2, [_ROTATE, *ours, "gptq", "mobilequant"]),
+        ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, "gptq", "mobilequant"]),  # chosen before training sees it
     ]
