@@ -1,6 +1,7 @@
 """A whole checkpoint on disk that runs in milliseconds: what jobs, commands and documentation are tried on."""
 
 import json
+import logging
 import random
 
 import pytest
@@ -33,6 +34,15 @@ seed: 0
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """A command sends the library's messages to standard error; the next test must find them where it looks."""
+    logger = logging.getLogger("mobilequant")
+    before = (logger.handlers, logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")

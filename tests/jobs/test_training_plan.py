@@ -7,8 +7,8 @@ from mobilequant.arch import point
 from mobilequant.arch.registry import find
 from mobilequant.jobs.plan import plan_quantize
 from mobilequant.jobs.training_plan import training_cost
-from mobilequant.methods.mobilequant.training import learned_ranges
 from mobilequant.methods.registry import make
+from mobilequant.methods.training import learned_ranges
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.tiny import tiny_model
 from mobilequant.numerics.qparams import QParams

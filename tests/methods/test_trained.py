@@ -224,3 +224,9 @@ def test_a_loss_that_is_no_number_names_unit_and_tensor(name, where):
 
     with pytest.raises(TrainingError, match=f"^{where}: .*not finite is layers.0.up"):
         run_methods(broken, Scheme(8), [Given(), make(name, options)], WINDOWS)
+
+
+def test_nothing_stands_behind_self_distillation():
+    methods = [*recipe("self_distillation", SHORT), make("mobilequant", SHORT)]
+    with pytest.raises(UsageError, match="'mobilequant' stands behind 'self_distillation'"):
+        run_methods(tiny_model("llama"), Scheme(8), methods, WINDOWS)

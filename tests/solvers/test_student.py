@@ -9,9 +9,9 @@ import torch
 
 from mobilequant.arch.pair import Kind
 from mobilequant.errors import ResourceError
-from mobilequant.methods.mobilequant.training import base_model, learned_ranges, starting_scales, trained_linears
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
+from mobilequant.methods.training import base_model, learned_ranges, starting_scales, trained_linears
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
 from mobilequant.models.tiny import CONFIGS, tiny_model

@@ -23,6 +23,8 @@ LM_HEAD, POSITIONS = "lm_head", "positions"
 RESIDUAL_SCALE, COLUMN_SCALE, INPUT_SCALE = "residual.scale", "embed.column_scale", "input_scale"
 # Tensors that training adds: "layers.<i>.prefix_keys" and "layers.<i>.prefix_values".
 PREFIX_KEYS, PREFIX_VALUES = "prefix_keys", "prefix_values"
+# "<linear>.output_factor" is there only while training lasts.
+OUTPUT_FACTOR = "output_factor"
 
 
 def at(layer: int, role: str) -> str:

@@ -18,9 +18,9 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.size import elements_per_token
 from mobilequant.jobs.model_size import block_parameters, matrix_sizes
 from mobilequant.methods.mobilequant.method import MobileQuant, MobileQuantConfig
-from mobilequant.methods.mobilequant.training import TrainingConfig
 from mobilequant.methods.omniquant.method import OmniQuant, OmniQuantConfig
 from mobilequant.methods.self_distillation.method import SelfDistillation
+from mobilequant.methods.training import TrainingConfig
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.pipeline.scheme import Scheme

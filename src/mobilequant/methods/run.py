@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.errors import UsageError
 from mobilequant.methods import unit as units
 from mobilequant.methods.session import SESSION, Session
 from mobilequant.methods.state import absorb, cached_prefix, check_complete, with_codes
@@ -30,7 +31,7 @@ from mobilequant.observe.collect import collect
 from mobilequant.pipeline import parallel
 from mobilequant.pipeline.checkpoint import Checkpoint, NoCheckpoint, OfFirst
 from mobilequant.pipeline.memory import return_freed_memory
-from mobilequant.pipeline.method import Method, Need, Result, Unit
+from mobilequant.pipeline.method import EVERYTHING, Method, Need, Result, Unit
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.scheme import Scheme
 
@@ -58,6 +59,7 @@ def run_methods(
     Raises:
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
     """
+    _require_order(methods)
     state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
     kept = OfFirst(checkpoint or NoCheckpoint())
     steps = [_Step(step_name(number, method), method, seed, kept) for number, method in enumerate(methods)]
@@ -77,6 +79,16 @@ def run_methods(
             state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
     check_complete(state)
     return state
+
+
+def _require_order(methods: Sequence[Method]) -> None:
+    """Behind a method that makes another model there is no float model left to compare with."""
+    for method, following in itertools.pairwise(methods):
+        if method.changes == EVERYTHING:
+            raise UsageError(
+                f"method {following.name!r} stands behind {method.name!r}, which changes the float model itself",
+                f"Put {method.name!r} last.",
+            )
 
 
 def step_name(number: int, method: Method) -> str:

@@ -95,7 +95,11 @@ def _unscaled(value: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _linear(model: Model, name: str, value: Tensor) -> Tensor:
-    return F.linear(value, model.weight(name), model.bias(name))
+    factor = model.tensors.get(f"{name}.{point.OUTPUT_FACTOR}")
+    if factor is None:
+        return F.linear(value, model.weight(name), model.bias(name))
+    product, bias = F.linear(value, model.weight(name)) * factor, model.bias(name)
+    return product if bias is None else product + bias
 
 
 def _norm(model: Model, name: str, value: Tensor, tap: Tap) -> Tensor:

@@ -42,7 +42,9 @@ class Model:
     ``residual.scale`` (C): the residual stream carries its channels divided by it, and the norms that read it multiply;
     ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided;
     ``layers.{i}.{q_norm,k_norm}.input_scale`` (D): q or k has each head divided by it, and the head norm multiplies.
-    Training may add ``layers.{i}.{prefix_keys,prefix_values}`` (Hkv, P, D): the constant entries of the cache, where
+    While it lasts, training adds ``<linear>.output_factor`` (O,), which multiplies what the matrix gives, in front of
+    the bias: a factor of rows whose gradient needs no product of matrices. It may add
+    ``layers.{i}.{prefix_keys,prefix_values}`` (Hkv, P, D): the constant entries of the cache, where
     these are no longer what the prefix tokens give.
     """
 

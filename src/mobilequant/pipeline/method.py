@@ -28,6 +28,10 @@ StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "he
 Inputs = Literal["float", "quantized", "session"]
 
 
+# ``Method.changes`` of a method behind which the float model is another one: nothing may follow it.
+EVERYTHING: frozenset[str] = frozenset({"*"})
+
+
 class FrozenConfig(BaseModel):
     """Base of every method's configuration: immutable, unknown keys refused, each field with help and range."""
 

@@ -86,6 +86,6 @@ def _gradients(
     clamped = codes.clamp(qmin, qmax)
     inside = codes.eq_(clamped).bool()
     to_value = torch.where(inside, grad, 0.0)
-    per_scale = clamped.sub_(zero_point).sub_(exact.masked_fill_(~inside, 0.0))
+    per_scale = clamped.sub_(zero_point).sub_(exact.mul_(inside))
     outside = grad.sum(1) - to_value.sum(1)
     return to_value, torch.linalg.vecdot(grad, per_scale), -outside * scale.flatten()

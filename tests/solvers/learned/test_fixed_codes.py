@@ -23,7 +23,9 @@ def test_codes_stay_and_scales_move(scheme):
     assert torch.equal(piece.rewrite(MODEL.tensors, PART)[f"{NAME}.weight"], start.dequantize())
     with torch.no_grad():
         leaf += 0.1 * torch.randn(leaf.shape, generator=torch.Generator().manual_seed(0))
-    found = piece.rewrite(MODEL.tensors, PART)[f"{NAME}.weight"]
+    rewritten = piece.rewrite(MODEL.tensors, PART)
+    assert not rewritten[f"{NAME}.weight"].requires_grad
+    found = rewritten[f"{NAME}.weight"] * rewritten[f"{NAME}.output_factor"][:, None]
     finished = piece.finished(MODEL.tensors, PART)[NAME]
     assert torch.equal(finished.codes, start.codes)
     assert finished.group_multiplier is start.group_multiplier

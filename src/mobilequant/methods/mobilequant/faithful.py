@@ -15,10 +15,10 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.pair import Kind
-from mobilequant.methods.mobilequant.training import finished, known_points, with_rounded_tables
 from mobilequant.methods.ranges.method import attention_operands
 from mobilequant.methods.rtn.method import round_weight
 from mobilequant.methods.session import Session
+from mobilequant.methods.training import finished, known_points, with_rounded_tables
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import train_as_published
-from mobilequant.methods.mobilequant.training import (
+from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
     require_codes,
@@ -22,7 +23,6 @@ from mobilequant.methods.mobilequant.training import (
     trained_linears,
     with_rounded_tables,
 )
-from mobilequant.methods.session import SESSION, Session
 from mobilequant.pipeline.method import Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.learned.fixed_codes import FixedCodes

@@ -11,8 +11,8 @@ from pydantic import Field
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, finished_as_published, published_student
-from mobilequant.methods.mobilequant.training import require_ranges
 from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.training import require_ranges
 from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.block_wise import PUBLISHED, train_blocks

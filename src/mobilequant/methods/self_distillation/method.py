@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 
 from mobilequant.arch.architecture import Architecture
-from mobilequant.methods.mobilequant.training import (
+from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
     require_codes,
@@ -22,8 +23,7 @@ from mobilequant.methods.mobilequant.training import (
     trained_linears,
     with_rounded_tables,
 )
-from mobilequant.methods.session import SESSION, Session
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import EVERYTHING, FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.learned.moved_codes import MovedCodes
 from mobilequant.solvers.learned.vector_tuning import VectorTuning
@@ -35,7 +35,7 @@ class SelfDistillation:
     name: ClassVar[str] = "self_distillation"
     unit: ClassVar[UnitKind] = "model"
     inputs: ClassVar[Inputs] = "session"
-    changes: ClassVar[frozenset[str]] = frozenset()
+    changes: ClassVar[frozenset[str]] = EVERYTHING
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = TrainingConfig
 

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
-from mobilequant.methods.mobilequant.training import (
+from mobilequant.methods.rtn.method import round_weight
+from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.training import (
     RATES,
     base_model,
     finished,
@@ -20,8 +22,6 @@ from mobilequant.methods.mobilequant.training import (
     starting_scales,
     with_rounded_tables,
 )
-from mobilequant.methods.rtn.method import round_weight
-from mobilequant.methods.session import SESSION, Session
 from mobilequant.pipeline.method import Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.block_wise import train_blocks

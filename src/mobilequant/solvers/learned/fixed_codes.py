@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mobilequant.arch import point
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
 
@@ -27,15 +28,14 @@ class FixedCodes:
         return {f"{name}.row_scale": self._leaves[name] for name in self._weights if part_of(name) == part}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
-        """The dequantized matrices of a part."""
-        return {f"{name}.weight": weight.dequantize() for name, weight in self._now(part).items()}
+        """The matrices of a part as they were, and the factors of their rows apart."""
+        names = [name for name in self._weights if part_of(name) == part]
+        matrices = {f"{name}.weight": self._weights[name].dequantize() for name in names}
+        return matrices | {f"{name}.{point.OUTPUT_FACTOR}": self._leaves[name].exp() for name in names}
 
     @torch.no_grad()
     def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
         """The same codes with the learned scales."""
-        return self._now(part)
-
-    def _now(self, part: str) -> dict[str, QuantizedWeight]:
         return {
             name: replace(weight, scale=weight.scale * self._leaves[name].exp())
             for name, weight in self._weights.items()
