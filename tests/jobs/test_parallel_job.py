@@ -61,6 +61,7 @@ def test_what_cannot_be_divided_is_told_and_leaves_no_package(tiny_checkpoint, r
     ended = together(tiny_checkpoint, "--recipe", recipe(1), "--out", tmp_path / "out")
     assert ended.returncode != 0
     assert (
-        "Error: end to end: 2 processes cannot divide a batch of 1 evenly\nSet the batch of the method" in ended.stderr
+        "Error: method 'mobilequant': 2 processes cannot divide a batch of 1 evenly\nSet the batch of the method"
+        in ended.stderr
     )
     assert not (tmp_path / "out").exists()

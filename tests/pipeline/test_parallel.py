@@ -218,7 +218,7 @@ def test_alone_nothing_is_divided_and_nothing_happens():
 
 
 def test_what_several_processes_cannot_use_is_refused(monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "64"}.items():
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "64", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="'cuda:1' cannot be shared"), parallel.joined("cuda:1"):
         pass

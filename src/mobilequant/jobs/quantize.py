@@ -30,6 +30,7 @@ from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.jobs.shared_work import shared_steps
+from mobilequant.jobs.training_plan import batch_of
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
@@ -244,16 +245,22 @@ def prepare(
     if parallel.rank() == 0:
         require_free(out, force=force, marker=MANIFEST)
     methods = _make_methods(recipe)
+    for method in methods:
+        if (batch := batch_of(method, recipe.training or recipe.data)) is not None:
+            parallel.require_divisible(batch, f"method {method.name!r}")
     require_device(device)
 
     name = _portable_name(model)
-    source = (loaded or resolve(name, track=track)).to(device=device)
+    with parallel.first_ahead():
+        source = (loaded or resolve(name, track=track)).to(device=device)
     require_fit(source.arch, recipe)
-    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device)
+    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device.partition(":")[0])
+    plan = plan.shared(parallel.world_size(), parallel.processes_here())
     if parallel.rank() == 0:
         resource.require(plan, out=out, work_dir=work)
-    data = _drawn(source, recipe.data, device)
-    training = _drawn(source, recipe.training, device) if recipe.training else None
+    with parallel.first_ahead():
+        data = _drawn(source, recipe.data, device)
+        training = _drawn(source, recipe.training, device) if recipe.training else None
     return Job(name, source, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
 
 

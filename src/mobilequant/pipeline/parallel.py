@@ -6,6 +6,7 @@ is alone does all of it by itself: nothing here does anything then.
 
     RANK, WORLD_SIZE          which process, of how many
     LOCAL_RANK                which one on this host, and so which GPU is its own
+    LOCAL_WORLD_SIZE          how many there are on this host
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 Items = TypeVar("Items", bound="Sequence[Any] | torch.Tensor")
 
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _PATIENCE = timedelta(days=1)  # one process solves or writes while the others wait; torchrun ends them if it dies
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
@@ -57,6 +58,35 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes do the run."""
     return sys.modules["torch"].distributed.get_world_size() if _together() else 1
+
+
+def processes_here() -> int:
+    """How many of them share this host."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if _together() else 1
+
+
+@contextmanager
+def first_ahead() -> Iterator[None]:
+    """The body runs in the first process, then in the others: these find in the cache what it has left there."""
+    if rank() > 0:
+        same(None)
+    yield
+    if rank() == 0:
+        same(None)
+
+
+def require_divisible(batch: int, name: str) -> None:
+    """Refuse a training called ``name`` whose batches cannot be cut into equal parts, one for each process.
+
+    Raises:
+        UsageError: with the numbers.
+    """
+    processes = world_size()
+    if batch % processes:
+        raise UsageError(
+            f"{name}: {processes} processes cannot divide a batch of {batch} evenly",
+            f"Set the batch of the method to a multiple of {processes}, or start as many processes as divide {batch}.",
+        )
 
 
 def share(items: Items) -> Items:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.arch import point
-from mobilequant.errors import TrainingError, UsageError
+from mobilequant.errors import TrainingError
 from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
@@ -90,7 +90,7 @@ def train(
         TrainingError: the loss is no number any more; names the first tensor that is not finite.
         ResourceError: the memory of the GPU does not suffice.
     """
-    _require_divisible(task, schedule)
+    parallel.require_divisible(min(schedule.batch, len(task.data[0])), task.name)
     with tensor_float32():
         return _trained(_Run(task, schedule), task, schedule, order, memory, track)
 
@@ -219,15 +219,6 @@ class _Run:
             + (f"; the first tensor that is not finite is {where}" if where else "")
             + f"; the last good state is that of {f'step {self._good}' if self._good else 'its start'}",
             "Lower the `rate` of the method, or check the model and the text with `mobilequant eval`.",
-        )
-
-
-def _require_divisible(task: Task, schedule: Schedule) -> None:
-    batch, processes = min(schedule.batch, len(task.data[0])), parallel.world_size()
-    if batch % processes:
-        raise UsageError(
-            f"{task.name}: {processes} processes cannot divide a batch of {batch} evenly",
-            f"Set the batch of the method to a multiple of {processes}, or start as many processes as divide {batch}.",
         )
 
 
