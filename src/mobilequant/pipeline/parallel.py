@@ -101,9 +101,10 @@ def average(tensors: Sequence[torch.Tensor]) -> None:
         return
     import torch
 
-    with torch.no_grad(), _explained():
+    with torch.no_grad():
         flat = torch.cat([each.flatten() for each in tensors])
-        torch.distributed.all_reduce(flat)
+        with _explained():
+            torch.distributed.all_reduce(flat)
         flat /= world_size()
         for each, mean in zip(tensors, flat.split([each.numel() for each in tensors]), strict=True):
             each.copy_(mean.view_as(each))
@@ -191,6 +192,6 @@ def _explained() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ResourceError(
-            f"another process of this run has ended: {str(error).splitlines()[0]}",
+            "another process of this run has ended, or cannot be reached",
             "Look at what that process says; then continue with --resume.",
         ) from error
