@@ -22,6 +22,11 @@ def configure(log_format: LogFormat) -> None:
     logger.propagate = False
 
 
+def only_errors() -> None:
+    """Leave warnings to another process, which has the same ones."""
+    logging.getLogger("mobilequant").setLevel(logging.ERROR)
+
+
 def write_event(event: str, **fields: object) -> None:
     """One JSON object on a line of its own on standard error."""
     sys.stderr.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")

@@ -25,6 +25,7 @@ from mobilequant.cli.models import models
 from mobilequant.cli.quantize import quantize
 from mobilequant.cli.recipes import recipes
 from mobilequant.errors import MobileQuantError, ResourceError
+from mobilequant.pipeline import parallel
 
 INTERRUPTED = 130
 _RESUMABLE = ("quantize", "demo")
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MobileQuantError as error:
         if "--debug" in given:
             traceback.print_exc()
-        output.tell(f"Error: {error.message}\n{error.remedy}")
+        output.tell(f"{_speaker()}Error: {error.message}\n{error.remedy}")
         return error.exit_code
     except KeyboardInterrupt:
         return _interrupted(given)
@@ -86,7 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _speaker() -> str:
+    """Which process speaks, where it is not the first of a run; the error may be there alone."""
+    return f"Process {parallel.rank()}: " if parallel.rank() else ""
+
+
 def _interrupted(given: list[str]) -> int:
+    if parallel.rank():
+        return INTERRUPTED  # the first process says it
     output.tell("\nInterrupted.")
     if next((word for word in given if not word.startswith("-")), "") in _RESUMABLE:
         again = given if "--resume" in given else [*given, "--resume"]
@@ -98,7 +106,7 @@ def _unexpected(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     else:
-        output.tell(f"Unexpected error: {type(error).__name__}: {error}")
+        output.tell(f"{_speaker()}Unexpected error: {type(error).__name__}: {error}")
         output.tell(f"{_saved_traceback()}`mobilequant --debug …` shows the traceback. Please report it.")
     return 1
 

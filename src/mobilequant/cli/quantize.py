@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from mobilequant.cli import log, output
 from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, SeedOption
 from mobilequant.cli.plan import tell_plan
 from mobilequant.cli.progress import tracking
+from mobilequant.pipeline import parallel
+from mobilequant.pipeline.progress import Track, silent
 
 
 def quantize(
@@ -50,21 +53,34 @@ def quantize(
 
     Example: mobilequant quantize smollm2-135m --preset w8a8-fast --out smollm2-w8a8
 
-    A run that is interrupted continues with --resume and ends in the same bytes.
+    A run that is interrupted continues with --resume and ends in the same bytes. Several GPUs or hosts share it:
+    torchrun --nproc-per-node 2 -m mobilequant quantize smollm2-135m --device cuda --out smollm2-w8a8
     """
     from mobilequant.pipeline.recipe import choose_recipe, recipe_hash
 
     chosen = choose_recipe(preset, recipe, seed)
     log.configure(log_format)
-    with tracking(log_format) as track:
-        from mobilequant.jobs.quantize import prepare
+    with parallel.joined(device) as own, _speaking(log_format) as track:
+        first = parallel.rank() == 0
+        from mobilequant.jobs.quantize import prepare, run_together
 
-        job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=device, track=track)
-        tell_plan(job.plan, log_format)
-        package = None if dry_run else job.run(resume=resume, force=force, track=track).package
+        job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=own, track=track)
+        if first:
+            tell_plan(job.plan, log_format)
+        package = None if dry_run else run_together(job, resume=resume, force=force, track=track)
+    if not first:
+        return
     facts = {"model": job.name, "scheme": chosen.scheme, "recipe_sha256": recipe_hash(chosen)}
     if output_format is Format.JSON:
         output.write_json({**facts, "package": str(package) if package else None, "plan": asdict(job.plan)})
     elif package:
         output.write_facts("Quantized", {**facts, "package": str(package)})
         output.tell(f"Look at it with: mobilequant inspect {package}")
+
+
+def _speaking(log_format: LogFormat) -> AbstractContextManager[Track]:
+    """Progress, and messages of the library, in the first process of a run; the others only do its work."""
+    if parallel.rank() == 0:
+        return tracking(log_format)
+    log.only_errors()
+    return nullcontext(silent)

@@ -30,6 +30,7 @@ from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.jobs.shared_work import shared_steps
+from mobilequant.jobs.training_plan import batch_of
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
@@ -38,8 +39,8 @@ from mobilequant.models.sources.builtin import builtins
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.observe.sink import find_prefix
-from mobilequant.pipeline import resource
-from mobilequant.pipeline.checkpoint import Borrowing, Checkpoint
+from mobilequant.pipeline import parallel, resource
+from mobilequant.pipeline.checkpoint import Borrowing, Checkpoint, NoCheckpoint
 from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.method import Method
@@ -83,13 +84,28 @@ def quantize(
 
     Raises:
         MobileQuantError: with what is wrong and what to do; nothing is half-written.
+
+    Started by ``torchrun``, the processes share the work, and each returns when the package is there.
     """
     chosen = choose_recipe(preset, recipe, seed)
-    job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=device, track=track)
-    if dry_run:
-        logger.info("plan: %s", job.plan)
-        return job.out
-    return job.run(resume=resume, force=force, track=track).package
+    with parallel.joined(device) as own:
+        job = prepare(model, chosen, out=out, work_dir=work_dir, force=force, device=own, track=track)
+        if dry_run:
+            logger.info("plan: %s", job.plan)
+            return job.out
+        return run_together(job, resume=resume, force=force, track=track)
+
+
+def run_together(job: Job, *, resume: bool = False, force: bool = False, track: Track = silent) -> Path:
+    """``Job.run`` in the first process, where there are several; the others help it, and wait until all is written.
+
+    Returns the folder of the package.
+    """
+    if parallel.rank() == 0:
+        job.run(resume=resume, force=force, track=track)
+    else:
+        job.help()
+    return parallel.same(job.out)
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,10 @@ class Job:
                 workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows.cpu())
 
+    def help(self) -> None:
+        """Do the part of a process that is not the first: the same work, of which nothing is written."""
+        self._run_methods(self._prefix(None, silent), NoCheckpoint(), silent)
+
     def _quantized(self, workspace: Workspace, after: Job | None, track: Track) -> QuantizedModel:
         checkpoint: Checkpoint = workspace
         if after is not None and (steps := shared_steps(after, self)):
@@ -155,10 +175,13 @@ class Job:
             checkpoint = Borrowing(workspace, lender, steps)
             if (tokens := lender.note(_PREFIX)) is not None:
                 workspace.keep_note(_PREFIX, tokens)
-        prefix = self._prefix(workspace, track)
+        quantized = self._run_methods(self._prefix(workspace, track), checkpoint, track)
+        return provable(quantized.to("cpu"))  # from here on numpy computes
+
+    def _run_methods(self, prefix: tuple[int, ...], checkpoint: Checkpoint, track: Track) -> QuantizedModel:
         bos = self.model.arch.leading_token
         windows = after_prefix(self.windows, prefix, bos)
-        quantized = run_methods(
+        return run_methods(
             self.model,
             self.recipe.base_scheme(),
             self.methods,
@@ -169,17 +192,17 @@ class Job:
             checkpoint=checkpoint,
             track=track,
         )
-        return provable(quantized.to("cpu"))  # from here on numpy computes
 
-    def _prefix(self, workspace: Workspace, track: Track) -> tuple[int, ...]:
-        """The prefix tokens: given, remembered from before a resume, or searched."""
+    def _prefix(self, workspace: Workspace | None, track: Track) -> tuple[int, ...]:
+        """The prefix tokens: given, remembered from before a resume, or searched; only the first process remembers."""
         choice = self.recipe.prefix
         if choice.tokens != "auto":
             return choice.tokens
-        found = workspace.note(_PREFIX)
+        found = parallel.same(workspace.note(_PREFIX) if workspace else None)
         if found is None:
-            found = find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track)
-            workspace.keep_note(_PREFIX, list(found))
+            found = parallel.same(find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track))
+            if workspace:
+                workspace.keep_note(_PREFIX, list(found))
         return tuple(found)
 
     def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
@@ -219,17 +242,25 @@ def prepare(
     out, keeps_work = Path(out), work_dir is not None
     work = Path(work_dir) if work_dir is not None else out.parent / f"{out.name}.work"
     _require_apart(out, work)
-    require_free(out, force=force, marker=MANIFEST)
+    if parallel.rank() == 0:
+        require_free(out, force=force, marker=MANIFEST)
     methods = _make_methods(recipe)
+    for method in methods:
+        if (batch := batch_of(method, recipe.training or recipe.data)) is not None:
+            parallel.require_divisible(batch, f"method {method.name!r}")
     require_device(device)
 
     name = _portable_name(model)
-    source = (loaded or resolve(name, track=track)).to(device=device)
+    with parallel.first_ahead():
+        source = (loaded or resolve(name, track=track)).to(device=device)
     require_fit(source.arch, recipe)
-    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device)
-    resource.require(plan, out=out, work_dir=work)
-    data = _drawn(source, recipe.data, device)
-    training = _drawn(source, recipe.training, device) if recipe.training else None
+    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device.partition(":")[0])
+    plan = plan.shared(parallel.world_size(), parallel.processes_here())
+    if parallel.rank() == 0:
+        resource.require(plan, out=out, work_dir=work)
+    with parallel.first_ahead():
+        data = _drawn(source, recipe.data, device)
+        training = _drawn(source, recipe.training, device) if recipe.training else None
     return Job(name, source, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
 
 

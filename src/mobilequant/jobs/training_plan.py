@@ -79,6 +79,12 @@ def training_cost(
     )
 
 
+def batch_of(method: Method, data: CalibrationData) -> int | None:
+    """Windows in a step of a method; None where it does not train."""
+    work = _work(method, data.count)
+    return None if work is None else work.batch
+
+
 def _work(method: Method, windows: int) -> _Work | None:
     if isinstance(method, MobileQuant):
         config: MobileQuantConfig = method.config

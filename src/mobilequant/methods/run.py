@@ -28,7 +28,8 @@ from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.observe import stream
 from mobilequant.observe.collect import collect
-from mobilequant.pipeline.checkpoint import Checkpoint, NoCheckpoint
+from mobilequant.pipeline import parallel
+from mobilequant.pipeline.checkpoint import Checkpoint, NoCheckpoint, OfFirst
 from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.method import EVERYTHING, Method, Need, Result, Unit
 from mobilequant.pipeline.progress import Track, silent
@@ -53,12 +54,14 @@ def run_methods(
 
     training: windows (M, S) for methods that train; without them these get the calibration windows.
 
+    Several processes (``pipeline.parallel``) call it alike and get the same model; the checkpoint of the first counts.
+
     Raises:
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
     """
     _require_order(methods)
     state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
-    kept = checkpoint or NoCheckpoint()
+    kept = OfFirst(checkpoint or NoCheckpoint())
     steps = [_Step(step_name(number, method), method, seed, kept) for number, method in enumerate(methods)]
     for group in _sharing_a_pass(steps, state):
         finished = {step.name: step.saved(state.model.arch) for step in group}
@@ -118,7 +121,7 @@ class _Step:
         for name in names:
             result = saved.get(name)
             if result is None:
-                result = self._apply(name, state, stats)
+                result = self._solved(name, state, stats)
                 self.checkpoint.save(self.name, name, result)
             if result.measures:
                 _log.info("%s %s: %s", self.name, name, result.measures)
@@ -126,6 +129,11 @@ class _Step:
                 _log.warning("%s: %d channels are always zero; they are left as they are", name, dead)
             state = absorb(state, self.method.name, result)
         return state
+
+    def _solved(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
+        """The result of a unit, the same in all processes: of the first; with a session, all of them work at it."""
+        works = parallel.rank() == 0 or self.method.inputs == "session"
+        return parallel.same(self._apply(name, state, stats) if works else Result())
 
     def _apply(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
         arch, tensors = state.model.arch, state.model.tensors

@@ -20,6 +20,11 @@ class AbsMaxCollector:
         """(H, P, D) from the KV prefix."""
         self.see(value[None])
 
+    def merge(self, other: AbsMaxCollector) -> None:
+        """The maximum of both."""
+        if other._largest is not None:
+            self._widen(other._largest)
+
     def _widen(self, largest: Tensor) -> None:
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 
@@ -41,6 +46,10 @@ class TokenAbsMaxCollector:
 
     def see_constant(self, value: Tensor) -> None:
         """The prefix is not one of the tokens that are compared."""
+
+    def merge(self, other: TokenAbsMaxCollector) -> None:
+        """Its rows follow."""
+        self._batches += other._batches
 
     def result(self) -> Tensor:
         """(N, T) float32."""

@@ -19,6 +19,7 @@ from mobilequant.observe.hessian import HessianCollector
 from mobilequant.observe.mean import MeanCollector
 from mobilequant.observe.minmax import MinMaxCollector
 from mobilequant.observe.range import RangeCollector
+from mobilequant.pipeline import parallel
 from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.method import Need, StatisticKind
 from mobilequant.pipeline.progress import Track, silent
@@ -65,6 +66,21 @@ class Observer:
         """The finished statistic of every need."""
         return {need: collector.result() for need, collector in self._collectors.items()}
 
+    def merged_results(self) -> dict[Need, Any]:
+        """The finished statistic of every need over what all processes were shown, as if one had seen it all.
+
+        One collector after the other, because Hessians are large.
+        """
+        return {need: _merged(collector).result() for need, collector in self._collectors.items()}
+
+
+def _merged(collector: Collector) -> Collector:
+    of_processes = parallel.from_each(collector)
+    merged = next(of_processes)
+    for other in of_processes:
+        merged.merge(other)
+    return merged
+
 
 @torch.inference_mode()
 def collect(
@@ -76,7 +92,7 @@ def collect(
     task: str = "calibration",
     track: Track = silent,
 ) -> dict[Need, Any]:
-    """Every statistic in ``needs`` over windows (N, T) of tokens, one window at a time.
+    """Every statistic in ``needs`` over windows (N, T) of tokens, one window at a time, shared among all processes.
 
     The tokens of ``prefix`` are not among those observed; its keys and values are, as constants of their cache.
     The pass ends behind the last point that is needed. ``task`` is what the progress says.
@@ -88,7 +104,8 @@ def collect(
     observer = Observer(model, wanted)
     depth = max((_blocks_before(model.arch, need.point) for need in wanted), default=0)
     behind_blocks = final_norm if all(need.point not in _LOGITS for need in wanted) else head
-    for window in track(windows, task, len(windows)):
+    own = parallel.share(windows)
+    for window in track(own, task, len(own)):
         hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
         for layer in range(min(depth, model.arch.num_layers)):
             hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
@@ -98,7 +115,7 @@ def collect(
         return_freed_memory()
     if prefix:
         observer.see_prefix(model.arch, prefix)
-    return observer.results()
+    return observer.merged_results()
 
 
 def _require_finite(hidden: Tensor, layer: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -16,6 +16,10 @@ class Collector(Protocol):
 
     def see_constant(self, value: Tensor) -> None:
         """Take in entries of the constant KV prefix, (H, P, D): stored with every sequence, hence never to be lost."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Take in what the collector of another process saw behind what this one saw; either may have seen nothing."""
         ...
 
     def result(self) -> Any:

@@ -34,6 +34,12 @@ class HessianCollector:
     def see_constant(self, value: Tensor) -> None:
         """A linear never reads the KV prefix."""
 
+    def merge(self, other: HessianCollector) -> None:
+        """Sums and counts add up."""
+        if other._sum is not None:
+            self._sum = other._sum if self._sum is None else self._sum.add_(other._sum)
+            self._tokens += other._tokens
+
     def result(self) -> Hessian:
         """The average so far."""
         assert self._sum is not None, "no batch was seen"

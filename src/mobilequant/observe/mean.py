@@ -15,12 +15,19 @@ class MeanCollector:
 
     def see(self, value: Tensor) -> None:
         """(B, T, C)."""
-        total = value.flatten(0, -2).sum(0, dtype=torch.float64)
-        self._sum = total if self._sum is None else self._sum + total
-        self._tokens += value.flatten(0, -2).shape[0]
+        self._add(value.flatten(0, -2).sum(0, dtype=torch.float64), value.flatten(0, -2).shape[0])
 
     def see_constant(self, value: Tensor) -> None:
         """The prefix is not one of the tokens that are averaged."""
+
+    def merge(self, other: MeanCollector) -> None:
+        """Sums and counts add up."""
+        if other._sum is not None:
+            self._add(other._sum, other._tokens)
+
+    def _add(self, total: Tensor, tokens: int) -> None:
+        self._sum = total if self._sum is None else self._sum + total
+        self._tokens += tokens
 
     def result(self) -> Tensor:
         """(C,) float64."""

@@ -31,6 +31,10 @@ class MinMaxCollector:
         """Constant entries count like any other."""
         self.see(value)
 
+    def merge(self, other: MinMaxCollector) -> None:
+        """Widen by the extremes of the other."""
+        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+
     def result(self) -> Extremes:
         """The extremes so far."""
         return Extremes(self._low, self._high)

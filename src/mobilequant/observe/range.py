@@ -132,6 +132,12 @@ class RangeCollector:
         low, high = value.aminmax()
         self._keep = min(self._keep[0], low.item()), max(self._keep[1], high.item())
 
+    def merge(self, other: RangeCollector) -> None:
+        """Counts add up, extremes widen."""
+        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+        self._counts += other._counts
+        self._keep = min(self._keep[0], other._keep[0]), max(self._keep[1], other._keep[1])
+
     def result(self) -> RangeStatistic:
         """The distribution so far."""
         counts = self._counts.new_zeros(2 * _CELLS).index_add_(0, _cell_of_pattern(), self._counts)

@@ -1,6 +1,7 @@
 """Block by block: the residuals of all windows wait in front of one block, are observed, and move on.
 
-This is the pass of methods whose statistics must come from already quantized blocks (``inputs = "quantized"``).
+This is the pass of methods whose statistics must come from already quantized blocks (``inputs = "quantized"``). Of
+several processes each carries its share of the windows; statistics are those of all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mobilequant.models import decoder
 from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.observe.collect import Observer
+from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Need
 
 Residuals = list[Tensor]  # one (1, T, C) per window
@@ -23,8 +25,9 @@ Residuals = list[Tensor]  # one (1, T, C) per window
 
 @torch.inference_mode()
 def enter(model: Model, windows: Tensor, *, tap: Tap, start: int = 0) -> Residuals:
-    """The residuals in front of the first block, of windows (N, T) whose first token stands at ``start``."""
-    return [decoder.embed(model, window[None], tap=tap, start=start) for window in windows]
+    """The residuals in front of the first block, of this process's share of windows (N, T) whose first token stands at
+    ``start``."""
+    return [decoder.embed(model, window[None], tap=tap, start=start) for window in parallel.share(windows)]
 
 
 @torch.inference_mode()
@@ -42,7 +45,7 @@ def observe_block(
     observer = Observer(model, (need for need in needs if need.point.startswith(start)), tap=tap)
     for hidden in residuals:
         decoder.block(model, layer, hidden, tap=observer, prefix=prefix)
-    return observer.results()
+    return observer.merged_results()
 
 
 @torch.inference_mode()
@@ -55,4 +58,4 @@ def observe_head(model: Model, residuals: Residuals, needs: Iterable[Need], *, t
     observer = Observer(model, wanted, tap=tap)
     for hidden in residuals:
         decoder.head(model, hidden, tap=observer)
-    return observer.results()
+    return observer.merged_results()

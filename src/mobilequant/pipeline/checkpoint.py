@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Result
 
 
@@ -64,3 +65,22 @@ class Borrowing:
     def save(self, step: str, unit: str, result: Result) -> None:
         """Keep it with the own results."""
         self.own.save(step, unit, result)
+
+
+@dataclass(frozen=True)
+class OfFirst:
+    """The checkpoint of the first process for all of a run; the others find what it finds, and keep nothing.
+
+    Each unit must be asked for by all processes, in the same order.
+    """
+
+    own: Checkpoint
+
+    def load(self, step: str, unit: str) -> Result | None:
+        """What the first process has."""
+        return parallel.same(self.own.load(step, unit) if parallel.rank() == 0 else None)
+
+    def save(self, step: str, unit: str, result: Result) -> None:
+        """Keep the result of the first process."""
+        if parallel.rank() == 0:
+            self.own.save(step, unit, result)

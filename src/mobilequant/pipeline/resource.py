@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,10 @@ class Plan:
     memory_bytes: int
     work_bytes: int
     package_bytes: int
+
+    def shared(self, processes: int, here: int) -> Plan:
+        """The plan where so many processes share the work, some of them here, each with a model of its own."""
+        return replace(self, time_s=self.time_s / processes, memory_bytes=self.memory_bytes * here)
 
 
 def require(plan: Plan, *, out: Path, work_dir: Path) -> None:

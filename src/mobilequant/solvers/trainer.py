@@ -1,6 +1,8 @@
 """The loop of every training: AdamW over the leaves of a student, the best state kept, continued after a kill.
 
 batch ─▶ loss ─▶ gradients ─▶ clipped by kind ─▶ AdamW          a few times: held-out loss ─▶ best state ─▶ memory
+
+Several processes each take their part of a batch and average gradients; so all of them take the same steps.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.errors import TrainingError
+from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
@@ -80,10 +83,14 @@ def train(
 ) -> History:
     """Make the loss of the task small; ``order`` shuffles the data of each epoch.
 
+    The loss must be a mean over the items of a batch: that is what makes it the mean over the parts of a batch too.
+
     Raises:
+        UsageError: the processes cannot divide a batch evenly.
         TrainingError: the loss is no number any more; names the first tensor that is not finite.
         ResourceError: the memory of the GPU does not suffice.
     """
+    parallel.require_divisible(min(schedule.batch, len(task.data[0])), task.name)
     with tensor_float32():
         return _trained(_Run(task, schedule), task, schedule, order, memory, track)
 
@@ -92,13 +99,15 @@ def _trained(
     run: _Run, task: Task, schedule: Schedule, order: torch.Generator, memory: Memory | None, track: Track
 ) -> History:
     done = run.resume(memory)
+    run.equalize()
     if done == 0:
         run.check(0)
     total = schedule.epochs * run.batches
     checked = schedule.check_steps(total)
     batches = itertools.islice(_batches(len(task.data[0]), schedule, order), done, None)
     for step, chosen in enumerate(track(batches, task.name, total - done), start=done):
-        run.step(step, total, [each[chosen.to(each.device)] for each in task.data])
+        own = parallel.share(chosen)
+        run.step(step, total, [each[own.to(each.device)] for each in task.data])
         if step + 1 in checked:
             run.check(step + 1)
             if memory:
@@ -129,6 +138,7 @@ class _Run:
         self._batch = batch
         with naming(f"a step of the training {self.task.name}"):
             self._epoch.append(self._gradients(*batch))
+            parallel.average([self._epoch[-1], *(each.grad for each in self._leaves if each.grad is not None)])
         if number % _LOOK == 0 and not bool(self._epoch[-1].isfinite()):
             raise self._broken(number)
         for group in self._optimizer.param_groups:
@@ -140,13 +150,20 @@ class _Run:
             self.history.training.append(torch.stack(self._epoch).mean().item())
             self._epoch = []
 
+    @torch.no_grad()
+    def equalize(self) -> None:
+        """Start where the first process starts."""
+        for each, first in zip(self._leaves, parallel.same([each.detach() for each in self._leaves]), strict=True):
+            each.copy_(first)
+
     def check(self, step: int) -> None:
         """Look at the leaves and at the held-out loss, and keep the leaves where it is the least so far."""
         if not all(bool(each.isfinite().all()) for each in self._leaves):
             raise self._broken(step)
         if self.task.check:
             with naming(f"the held-out loss of the training {self.task.name}"):
-                loss, least = self.task.check(), self.history.least
+                loss = parallel.same(self.task.check() if parallel.rank() == 0 else math.nan)
+            least = self.history.least
             if not math.isfinite(loss):
                 raise self._broken(step)
             self.history.held_out.append((step, loss))

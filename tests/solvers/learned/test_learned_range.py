@@ -81,6 +81,19 @@ def test_gradients_reach_every_leaf(kind):
     assert all(reached.values()), reached
 
 
+@BOTH
+def test_gradients_of_equal_parts_average_to_those_of_the_whole(kind):
+    whole, parted = made(kind), made(kind)
+    for name in ("layers.0.up", "layers.0.v", "final_norm"):
+        (10 * whole.tap(name, VALUE)).square().mean().backward()
+        for part in VALUE.split(2):
+            ((10 * parted.tap(name, part, parts=3)).square().mean() / 3).backward()
+    reached = {name: leaf for name, leaf in leaves(whole).items() if leaf.grad is not None}
+    assert len(reached) == 5
+    for name, leaf in reached.items():
+        torch.testing.assert_close(leaves(parted)[name].grad, leaf.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_a_learned_range_moves_alike_whatever_its_size():
     ranges = {size: ActivationRanges({"x": QParams(size, 100, UINT8)}, CPU, (), ()) for size in (1e-3, 1e3)}
     found = []

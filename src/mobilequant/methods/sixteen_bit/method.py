@@ -16,6 +16,7 @@ from mobilequant.errors import DataError, UsageError
 from mobilequant.methods.session import SESSION, Session
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qparams import QParams
+from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.divergence import HeldOut
@@ -79,7 +80,7 @@ class SixteenBit:
     def _widened(self, session: Session) -> dict[str, QParams]:
         state, windows, track = session.state, session.windows, session.track
         fraction = self.config.fraction_of_down
-        points = choose_sixteen_bit(state, windows[:CHOICE_WINDOWS], fraction=fraction, track=track)
+        points = parallel.same(choose_sixteen_bit(state, windows[:CHOICE_WINDOWS], fraction=fraction, track=track))
         return sixteen_bit_ranges(state, windows, points, track=track)
 
     def _narrowed(self, session: Session, state: QuantizedModel) -> tuple[dict[str, QParams], dict[str, float]]:
