@@ -122,11 +122,11 @@ class Full:
     def __init__(self, ranges, name, count):
         self.ranges, self.name, self.left = ranges, name, count
 
-    def tap(self, name, value, parts=1):
+    def tap(self, name, value):
         self.left -= name == self.name
         if name == self.name and self.left == 0:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.ranges.tap(name, value, parts)
+        return self.ranges.tap(name, value)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ class _Watched:
     ranges: Ranges
     broken: list[str] = field(default_factory=list)
 
-    def tap(self, name: str, value: Tensor, parts: int = 1) -> Tensor:
+    def tap(self, name: str, value: Tensor) -> Tensor:
         if not bool(value.isfinite().all()):
             self.broken.append(name)
-        return self.ranges.tap(name, value, parts)
+        return self.ranges.tap(name, value)
 
     def parameters(self, part: str) -> Tensors:
         return self.ranges.parameters(part)

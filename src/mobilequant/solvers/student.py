@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,11 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mobilequant.arch import point
 from mobilequant.models import decoder
-from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline import parallel
 from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors, Transform, Weights
 from mobilequant.solvers.out_of_memory import naming
 
@@ -31,8 +28,8 @@ from mobilequant.solvers.out_of_memory import naming
 class Ranges(Piece, Protocol):
     """The piece that rounds activations."""
 
-    def tap(self, name: str, value: Tensor, parts: int = 1) -> Tensor:
-        """The value as its readers get it; it may be one of so many equal parts of a batch."""
+    def tap(self, name: str, value: Tensor) -> Tensor:
+        """The value as its readers get it."""
         ...
 
     def finished(self) -> dict[str, QParams]:
@@ -72,7 +69,7 @@ class Student:
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""
         start = len(self.prefix) if self.prefix else 0
-        return decoder.embed(self.model, tokens, tap=self._tap_of_part(), start=start)
+        return decoder.embed(self.model, tokens, tap=self.ranges.tap, start=start)
 
     def block(self, layer: int, hidden: Tensor) -> Tensor:
         """Residual (B, T, C) → residual (B, T, C) through one block.
@@ -116,11 +113,7 @@ class Student:
         part = f"layers.{layer}"
         with naming(f"the forward pass of {part}"):
             model, cached = self._rewritten(part), self._cached(layer)
-            return decoder.block(model, layer, hidden, tap=self._tap_of_part(), prefix=cached)
-
-    def _tap_of_part(self) -> Tap:
-        """For values with the items of a batch, which processes share; ``head`` gets windows one by one."""
-        return partial(self.ranges.tap, parts=parallel.world_size())
+            return decoder.block(model, layer, hidden, tap=self.ranges.tap, prefix=cached)
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""

@@ -46,12 +46,12 @@ class ActivationRanges:
         """Nothing: activations are rounded by ``tap``."""
         return {}
 
-    def tap(self, name: str, value: Tensor, parts: int = 1) -> Tensor:
+    def tap(self, name: str, value: Tensor) -> Tensor:
         """The value as its readers get it."""
         start = self._start.get(name)
         if start is None:
             return value
-        scale, zero_point = self._now(name, value.numel() * parts)
+        scale, zero_point = self._now(name, value[0].numel())  # of one item: batches may be of any size
         return fake_quantize(value, scale, zero_point, start.qtype.qmin, start.qtype.qmax)
 
     def _now(self, name: str, size: int) -> tuple[Tensor, Tensor]:

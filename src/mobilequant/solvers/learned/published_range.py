@@ -47,8 +47,8 @@ class PublishedRanges:
         """Nothing: activations are rounded by ``tap``."""
         return {}
 
-    def tap(self, name: str, value: Tensor, parts: int = 1) -> Tensor:
-        """The value as its readers get it; gradients are those of the loss as they are, whatever ``parts``."""
+    def tap(self, name: str, value: Tensor) -> Tensor:
+        """The value as its readers get it."""
         start = self._start.get(name)
         if start is None:
             return value
