@@ -8,7 +8,7 @@ from torch import Tensor
 from mobilequant.data.window import after_prefix
 from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
-from mobilequant.models.decoder import compute_prefix, forward
+from mobilequant.models.decoder import Tap, compute_prefix, forward
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import UINT8
@@ -37,9 +37,7 @@ def float_executor(model: Model, prefix: KVPrefix | None, bos: int | None) -> Ex
 
 def fake_quant_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
     """Rounded weights and activations, computed in floating point."""
-    model, prefix, tap = quantized.simulated(), quantized.simulated_prefix(), quantized.tap()
-    tokens = prefix.tokens if prefix else ()
-    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], tap=tap, prefix=prefix)[0]
+    return _simulated(quantized, quantized.tap(), bos)
 
 
 def integer_executor(interpreter: Interpreter, bos: int | None) -> Executor:
@@ -51,12 +49,17 @@ def integer_executor(interpreter: Interpreter, bos: int | None) -> Executor:
 def dynamic_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
     """Rounded weights; activations of 8 bits rounded over the extremes of each token (and head), those of 16 bits as
     they are: the upper bound of what static ranges can reach."""
-    model, prefix, static = quantized.simulated(), quantized.simulated_prefix(), quantized.activations
-    tokens = prefix.tokens if prefix else ()
+    static = quantized.activations
 
     def tap(name: str, value: Tensor) -> Tensor:
         return rounded_per_token(value) if name in static and static[name].qtype == UINT8 else value
 
+    return _simulated(quantized, tap, bos)
+
+
+def _simulated(quantized: QuantizedModel, tap: Tap, bos: int | None) -> Executor:
+    model, prefix = quantized.simulated(), quantized.simulated_prefix()
+    tokens = prefix.tokens if prefix else ()
     return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], tap=tap, prefix=prefix)[0]
 
 

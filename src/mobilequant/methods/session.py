@@ -5,17 +5,22 @@ Such a method states ``inputs = "session"`` and finds the session in ``stats[SES
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from mobilequant.arch.architecture import Architecture
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.pipeline.checkpoint import Checkpoint
-from mobilequant.pipeline.method import Need, Result
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, UnitKind
 from mobilequant.pipeline.progress import Track
+from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.trainer import Memory
 
 SESSION = Need("session", "model")
+Settings = TypeVar("Settings", bound=FrozenConfig)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,21 @@ class Session:
     def memory(self, name: str) -> Memory:
         """One place of that memory, for the state of a training."""
         return _Place(self, name)
+
+
+class SessionMethod(Generic[Settings]):
+    """What the contract of ``pipeline.method.Method`` asks of every method with a session, written once."""
+
+    unit: ClassVar[UnitKind] = "model"
+    inputs: ClassVar[Inputs] = "session"
+    changes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+
+    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
+        """Nothing but the session."""
+        return (SESSION,)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -60,9 +61,14 @@ class TrainingConfig(FrozenConfig):
 
     def schedule(self, windows: int) -> Schedule:
         """The rates for so many training windows, falling to a twentieth."""
-        steps = self.epochs * max(1, windows // self.batch)
-        first = {kind: self.rate * rate for kind, rate in {**RATES, "offset": offset_rate(steps)}.items()}
-        return Schedule(self.epochs, self.batch, {kind: Rate(rate, _LAST * rate) for kind, rate in first.items()})
+        return relative_schedule(self.epochs, self.batch, windows, self.rate, _LAST)
+
+
+def relative_schedule(epochs: int, batch: int, windows: int, rate: float, last: float) -> Schedule:
+    """``RATES`` and that of offsets times ``rate``, falling to the share ``last`` of them over so many windows."""
+    steps = epochs * max(1, windows // batch)
+    first = {kind: rate * each for kind, each in {**RATES, "offset": offset_rate(steps)}.items()}
+    return Schedule(epochs, batch, {kind: Rate(each, last * each) for kind, each in first.items()})
 
 
 def offset_rate(steps: int) -> float:
@@ -160,11 +166,28 @@ def with_rounded_tables(state: QuantizedModel, unit: Unit) -> QuantizedModel:
     codes = dict(state.weights)
     for name in point.tables(unit.arch):
         if name not in codes:
-            table = Unit(name, unit.arch, unit.tensors, unit.activations)
-            codes[name] = round_weight(table, state.scheme, WeightRange())
+            codes[name] = round_weight(replace(unit, name=name), state.scheme, WeightRange())
     if unit.arch.tied_head:
         codes[point.LM_HEAD] = codes[point.EMBED]
-    return QuantizedModel(state.model, state.scheme, codes, state.activations, state.prefix)
+    return replace(state, weights=codes)
+
+
+def with_nearest_head(found: Result, state: QuantizedModel, unit: Unit, weight_range: WeightRange) -> Result:
+    """The result of training that left out lm_head, whose weights go to their nearest codes; a tied one has its own."""
+    if not unit.arch.tied_head:
+        head = Unit(point.LM_HEAD, unit.arch, {**unit.tensors, **found.tensors}, unit.activations)
+        found.weights[point.LM_HEAD] = round_weight(head, state.scheme, weight_range)
+    return found
+
+
+def block_losses(histories: Sequence[History]) -> dict[str, float]:
+    """The last loss of every block, as measures."""
+    return {f"layer_{layer}_loss": each.training[-1] for layer, each in enumerate(histories)}
+
+
+def block_linears(model: Model) -> list[str]:
+    """Every matrix inside a block."""
+    return [name for name in model.linears() if name != point.LM_HEAD]
 
 
 def base_model(state: QuantizedModel) -> Model:

@@ -60,8 +60,8 @@ def _block(width: int) -> int:
     return min(triton.next_power_of_2(width), _LARGEST_BLOCK)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@triton.jit
+def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = column < width
@@ -72,18 +72,18 @@ def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.
     tl.store(rounded + row * width + column, (clamped - zero) * step, mask=here)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _gradients(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    grad,  # noqa: ANN001
-    value,  # noqa: ANN001
-    scale,  # noqa: ANN001
-    zero_point,  # noqa: ANN001
-    to_value,  # noqa: ANN001
-    to_scale,  # noqa: ANN001
-    to_zero_point,  # noqa: ANN001
-    width,  # noqa: ANN001
-    qmin,  # noqa: ANN001
-    qmax,  # noqa: ANN001
+@triton.jit
+def _gradients(
+    grad,
+    value,
+    scale,
+    zero_point,
+    to_value,
+    to_scale,
+    to_zero_point,
+    width,
+    qmin,
+    qmax,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)

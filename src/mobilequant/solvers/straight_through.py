@@ -15,6 +15,7 @@ most of a step.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -28,8 +29,7 @@ def fake_quantize(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, q
 
     The zero point may be a fraction, as MobileQuant trains it (arXiv 2408.13933, §4.2).
     """
-    result: Tensor = _FakeQuantize.apply(value, scale, zero_point, qmin, qmax)  # type: ignore[no-untyped-call]
-    return result
+    return _rounded(value, scale, zero_point, qmin, qmax)
 
 
 def round_through(value: Tensor) -> Tensor:
@@ -60,6 +60,9 @@ class _FakeQuantize(torch.autograd.Function):
         shaped = (each.view(like.shape) for each, like in zip(found, saved, strict=True))
         kept = (each if wanted else None for each, wanted in zip(shaped, ctx.needs_input_grad, strict=False))
         return (*kept, None, None)
+
+
+_rounded: Callable[..., Tensor] = _FakeQuantize.apply
 
 
 def fused() -> ModuleType:

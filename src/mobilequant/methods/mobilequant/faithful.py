@@ -13,12 +13,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mobilequant.arch import point
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.ranges.method import attention_operands
-from mobilequant.methods.rtn.method import round_weight
 from mobilequant.methods.session import Session
-from mobilequant.methods.training import finished, known_points, with_rounded_tables
+from mobilequant.methods.training import block_linears, finished, known_points, with_nearest_head, with_rounded_tables
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
@@ -66,19 +64,16 @@ def published_student(state: QuantizedModel, kinds: Iterable[Kind], *, learn_ran
     fixed = known_points(state) if learn_ranges else list(state.activations)
     wide = [name for name, each in state.activations.items() if each.qtype == INT16]
     ranges = PublishedRanges(state.activations, model.device, fixed, [*attention_operands(arch), *wide])
-    blocks = [name for name in model.linears() if name != point.LM_HEAD]
-    formats = dict.fromkeys(blocks, WeightFormat(state.scheme.weight_bits, symmetric=True, per_channel=True))
+    formats = dict.fromkeys(
+        block_linears(model), WeightFormat(state.scheme.weight_bits, symmetric=True, per_channel=True)
+    )
     pairs = PairScales(arch, kinds, model.device, PLAIN)
     return Student(model, state.prefix, (pairs,), ClippedWeights(model, formats), ranges)
 
 
 def finished_as_published(student: Student, state: QuantizedModel, unit: Unit) -> Result:
     """The student as integers; tables and lm_head, which the paper leaves in float, go to their nearest codes."""
-    found = finished(student, with_rounded_tables(state, unit))
-    if not unit.arch.tied_head:
-        head = Unit(point.LM_HEAD, unit.arch, {**unit.tensors, **found.tensors}, unit.activations)
-        found.weights[point.LM_HEAD] = round_weight(head, state.scheme, WeightRange())
-    return found
+    return with_nearest_head(finished(student, with_rounded_tables(state, unit)), state, unit, WeightRange())
 
 
 @torch.no_grad()

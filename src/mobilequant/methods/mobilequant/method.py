@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 
-from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import train_as_published
-from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.session import SESSION, Session, SessionMethod
 from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
@@ -23,7 +22,7 @@ from mobilequant.methods.training import (
     trained_linears,
     with_rounded_tables,
 )
-from mobilequant.pipeline.method import Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.learned.fixed_codes import FixedCodes
 from mobilequant.solvers.learned.pair_scale import PairScales
@@ -64,22 +63,12 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
         return _PUBLISHED_EPOCHS if published else self.epochs
 
 
-class MobileQuant:
+class MobileQuant(SessionMethod[MobileQuantConfig]):
     """Trains on the windows of the recipe's ``training``, against the float model."""
 
     name: ClassVar[str] = "mobilequant"
-    unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Inputs] = "session"
-    changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[MobileQuantConfig]] = MobileQuantConfig
-
-    def __init__(self, config: MobileQuantConfig) -> None:
-        self.config = config
-
-    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
-        """Nothing but the session."""
-        return (SESSION,)
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """Folded tensors, codes and ranges of the whole model; the held-out divergence before and after.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 
-from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, finished_as_published, published_student
-from mobilequant.methods.session import SESSION, Session
-from mobilequant.methods.training import require_ranges
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.training import block_losses, require_ranges
+from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.block_wise import PUBLISHED, train_blocks
 from mobilequant.solvers.schedule import Rate, Schedule
@@ -33,22 +32,12 @@ class OmniQuantConfig(FrozenConfig):
     ranges: bool = Field(False, description="Learn the static ranges too (MobileQuant's ARL).")
 
 
-class OmniQuant:
+class OmniQuant(SessionMethod[OmniQuantConfig]):
     """Static ranges in place of the paper's dynamic ones: they stay as they were measured, unless ``ranges``."""
 
     name: ClassVar[str] = "omniquant"
-    unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Inputs] = "session"
-    changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = OmniQuantConfig
-
-    def __init__(self, config: OmniQuantConfig) -> None:
-        self.config = config
-
-    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
-        """Nothing but the session."""
-        return (SESSION,)
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """Folded tensors, codes and ranges of the whole model.
@@ -75,5 +64,5 @@ class OmniQuant:
             track=session.track,
         )
         result = finished_as_published(student, state, unit)
-        result.measures.update({f"layer_{i}_loss": each.training[-1] for i, each in enumerate(histories)})
+        result.measures.update(block_losses(histories))
         return result

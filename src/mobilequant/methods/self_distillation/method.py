@@ -6,14 +6,13 @@ weights any more. Its results are reported apart from those of methods that only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 
-from mobilequant.arch.architecture import Architecture
-from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.session import SESSION, Session, SessionMethod
 from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
@@ -23,28 +22,19 @@ from mobilequant.methods.training import (
     trained_linears,
     with_rounded_tables,
 )
-from mobilequant.pipeline.method import EVERYTHING, FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import EVERYTHING, FrozenConfig, Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.learned.moved_codes import MovedCodes
 from mobilequant.solvers.learned.vector_tuning import VectorTuning
 
 
-class SelfDistillation:
+class SelfDistillation(SessionMethod[TrainingConfig]):
     """Starts from codes; every weight, gain and bias may wander away from its own, and scales and ranges with it."""
 
     name: ClassVar[str] = "self_distillation"
-    unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Inputs] = "session"
     changes: ClassVar[frozenset[str]] = EVERYTHING
     rounds: ClassVar[bool] = True
     Config: ClassVar[type[FrozenConfig]] = TrainingConfig
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-
-    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
-        """Nothing but the session."""
-        return (SESSION,)
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """New codes and ranges of the whole model; the held-out divergence before and after.

@@ -11,13 +11,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mobilequant.arch import point
-from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import DataError, UsageError
-from mobilequant.methods.session import SESSION, Session
+from mobilequant.methods.session import SESSION, Session, SessionMethod
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qparams import QParams
 from mobilequant.pipeline import parallel
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.divergence import HeldOut
 from mobilequant.solvers.narrowing import affordable, eight_bit_ranges, islands, longest_within
@@ -43,22 +42,12 @@ class SixteenBitConfig(FrozenConfig):
     )
 
 
-class SixteenBit:
+class SixteenBit(SessionMethod[SixteenBitConfig]):
     """Ranks points by what rounding each alone does to the logits. Needs ranges in front of it."""
 
     name: ClassVar[str] = "sixteen_bit"
-    unit: ClassVar[UnitKind] = "model"
-    inputs: ClassVar[Inputs] = "session"
-    changes: ClassVar[frozenset[str]] = frozenset()
     rounds: ClassVar[bool] = False
     Config: ClassVar[type[FrozenConfig]] = SixteenBitConfig
-
-    def __init__(self, config: SixteenBitConfig) -> None:
-        self.config = config
-
-    def needs(self, arch: Architecture, scheme: Scheme) -> Sequence[Need]:
-        """Nothing but the session."""
-        return (SESSION,)
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
         """Parameters of the points that change their width, and how many these are.
