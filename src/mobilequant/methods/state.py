@@ -95,6 +95,16 @@ def cached_prefix(state: QuantizedModel) -> KVPrefix | None:
     return state.simulated_prefix() if state.activations else state.prefix
 
 
+def require_ranges(state: QuantizedModel, method: str) -> None:
+    """Every activation has parameters.
+
+    Raises:
+        UsageError: there are none yet.
+    """
+    if any(name not in state.activations for name in point.all_points(state.model.arch)):
+        raise UsageError(f"method {method!r} needs ranges, and there are none yet", "Put it behind ranges.")
+
+
 def check_complete(state: QuantizedModel) -> None:
     """Every weight has codes and every activation parameters.
 
