@@ -38,9 +38,10 @@ from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.method import Need, Unit
 from mobilequant.pipeline.scheme import parse_scheme
 from mobilequant.solvers.end_to_end import match_hidden
+from mobilequant.solvers.learned.activation_range import ActivationRanges
 from mobilequant.solvers.learned.clipped_weight import ClippedWeights
 from mobilequant.solvers.learned.pair_scale import PLAIN, PairScales
-from mobilequant.solvers.learned.published_range import PublishedRanges
+from mobilequant.solvers.learned.published_range import PUBLISHED as PUBLISHED_RANGES
 from mobilequant.solvers.student import Student
 from mobilequant.transforms.rewrite import rewritten
 
@@ -143,7 +144,8 @@ def run(
     num_bits, symmetric = FORMATS[setting]
     pairs = PairScales(model.arch, PUBLISHED_PAIRS, model.device, PLAIN)
     formats = published_bits.weights(model.arch, num_bits, symmetric=symmetric)
-    student = Student(model, None, (pairs,), ClippedWeights(model, formats), PublishedRanges(ranges, model.device))
+    learned = ActivationRanges(ranges, model.device, how=PUBLISHED_RANGES)
+    student = Student(model, None, (pairs,), ClippedWeights(model, formats), learned)
     schedule = published_schedule(epochs, num_bits, symmetric=symmetric)
     before = perplexity(model, student, scored[:40])
     start = time.perf_counter()
@@ -165,10 +167,11 @@ def run(
 def perplexity(model: Model, student: Student | None, scored: Tensor) -> float:
     """Windows (N, T), each from position 0, tokens 2 … T predicted; final norm and lm_head in float."""
     total = 0.0
-    for window in scored:
-        body = student.body(window[None]) if student else decoder.body(model, window[None])
-        logarithms = decoder.head(model, body)[0, :-1].log_softmax(-1)
-        total -= logarithms.gather(1, window[1:, None]).double().sum().item()
+    for batch in scored.split(8):
+        body = student.body(batch) if student else decoder.body(model, batch)
+        for hidden, window in zip(body, batch, strict=True):
+            logarithms = decoder.head(model, hidden[None])[0, :-1].log_softmax(-1)
+            total -= logarithms.gather(1, window[1:, None]).double().sum().item()
     return math.exp(total / (len(scored) * (scored.shape[1] - 1)))
 
 

@@ -38,8 +38,8 @@ def test_both_directions_are_those_of_single_operations(kernel, shape, fraction)
     rounded = kernel.round_trip(*moved[1:], 0, 255)
     assert torch.equal(rounded.cpu(), straight_through._round_trip(value, scale, zero_point, 0, 255))
     found, wanted = (
-        kernel.gradients(*moved, 0, 255),
-        straight_through._gradients(grad, value, scale, zero_point, 0, 255),
+        kernel.gradients(*moved, 0, 255, 0.25),
+        straight_through._gradients(grad, value, scale, zero_point, 0, 255, 0.25),
     )
     assert torch.equal(found[0].cpu(), wanted[0])
     for sums, others in zip(found[1:], wanted[1:], strict=True):
@@ -56,5 +56,5 @@ def test_what_is_no_number_stays_none(kernel):
 
 def test_sums_are_the_same_each_time(kernel):
     given = [each.to(DEVICE) for each in rows(2, 9000)]
-    first, again = (kernel.gradients(*given, 0, 255) for _ in range(2))
+    first, again = (kernel.gradients(*given, 0, 255, 1.0) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))

@@ -17,6 +17,7 @@ from mobilequant.methods.session import Session
 from mobilequant.methods.state import with_codes
 from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
+from mobilequant.numerics.qtype import INT16
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.method import FrozenConfig, Result, Unit
 from mobilequant.solvers.end_to_end import distill
@@ -146,9 +147,12 @@ def _fixed_prefix(student: Student, state: QuantizedModel) -> dict[str, Tensor]:
 
 
 def learned_ranges(state: QuantizedModel) -> Ranges:
-    """All 8-bit ranges of a state as leaves, but for the probabilities, which are known."""
-    arch = state.model.arch
-    return ActivationRanges(state.activations, state.model.device, known_points(state), attention_operands(arch))
+    """All 8-bit ranges of a state as leaves, but for the probabilities, which are known.
+
+    Activations of 16 bits pass unrounded: their step is below anything that training could see.
+    """
+    narrow = {name: each for name, each in state.activations.items() if each.qtype != INT16}
+    return ActivationRanges(narrow, state.model.device, known_points(state), attention_operands(state.model.arch))
 
 
 def known_points(state: QuantizedModel) -> list[str]:

@@ -9,7 +9,6 @@ Shapes: B batch, T tokens, S cached tokens (prefix + T), C channels, H query hea
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import torch
@@ -182,14 +181,14 @@ def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, start: in
     arch = model.arch
     k = k.repeat_interleave(arch.queries_per_kv, dim=1)
     v = v.repeat_interleave(arch.queries_per_kv, dim=1)
-    visible = visible_tokens(q.shape[2], start, start, arch.layers[layer].window, q.device)
-    # What the mask hides must not enter a range: it becomes 0.0, which every range contains.
-    scores = (q @ k.transpose(-1, -2) * arch.attention_scale).masked_fill(~visible, 0.0)
-    scores = tap(point.at(layer, "scores"), scores)
+    visible = visible_tokens(q.shape[2], start, start, arch.layers[layer].window, q.device).to(q.dtype)
+    # What the mask hides must not enter a range: it becomes 0.0, which every range contains. Mask and scale are one
+    # product, and the mask of the softmax a sum: scores are the largest tensors of a block, and each pass costs.
+    scores = tap(point.at(layer, "scores"), q @ k.transpose(-1, -2) * (arch.attention_scale * visible))
     if arch.attention_softcap:
         cap = arch.attention_softcap
         scores = tap(point.at(layer, "capped"), cap * torch.tanh(scores / cap))
-    probs = scores.masked_fill(~visible, -math.inf).softmax(-1)
+    probs = (scores + visible.log()).softmax(-1)
     return tap(point.at(layer, "probs"), probs) @ v
 
 

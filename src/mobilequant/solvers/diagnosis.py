@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
 from mobilequant.solvers.learned.piece import Tensors
 from mobilequant.solvers.student import Ranges, Student
@@ -32,10 +33,15 @@ class _Watched:
     ranges: Ranges
     broken: list[str] = field(default_factory=list)
 
-    def tap(self, name: str, value: Tensor) -> Tensor:
-        if not bool(value.isfinite().all()):
-            self.broken.append(name)
-        return self.ranges.tap(name, value)
+    def tap(self, part: str) -> Tap:
+        inner = self.ranges.tap(part)
+
+        def watched(name: str, value: Tensor) -> Tensor:
+            if not bool(value.isfinite().all()):
+                self.broken.append(name)
+            return inner(name, value)
+
+        return watched
 
     def parameters(self, part: str) -> Tensors:
         return self.ranges.parameters(part)

@@ -30,7 +30,7 @@ def round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax
 
 
 def gradients(
-    grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
+    grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, factor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``straight_through._gradients`` on a GPU."""
     grad, value = grad.contiguous(), value.contiguous()
@@ -50,6 +50,7 @@ def gradients(
         width,
         float(qmin),
         float(qmax),
+        factor,
         BLOCK=block,
     )
     to_scale, to_zero_point = sums.sum(-1)
@@ -84,6 +85,7 @@ def _gradients(
     width,
     qmin,
     qmax,
+    factor,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -97,5 +99,6 @@ def _gradients(
     inside = codes == clamped
     tl.store(to_value + row * width + column, tl.where(inside, arriving, 0.0), mask=here)
     program = row * tl.num_programs(1) + tl.program_id(1)
-    tl.store(to_scale + program, tl.sum(arriving * tl.where(inside, codes - zero - exact, clamped - zero)))
-    tl.store(to_zero_point + program, tl.sum(tl.where(inside, 0.0, -arriving)) * step)
+    per_scale = tl.where(inside, codes - zero - exact, clamped - zero)
+    tl.store(to_scale + program, tl.sum(arriving * per_scale) * factor)
+    tl.store(to_zero_point + program, tl.sum(tl.where(inside, 0.0, -arriving)) * step * factor)

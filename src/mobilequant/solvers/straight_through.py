@@ -23,13 +23,16 @@ import torch
 from torch import Tensor
 
 
-def fake_quantize(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
+def fake_quantize(
+    value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, *, gradient_factor: float = 1.0
+) -> Tensor:
     """The rounded value, same shape and dtype; scale and zero point, float32, are () for a tensor, or (R, 1) for a
     value (R, W). It is computed in float32.
 
-    The zero point may be a fraction, as MobileQuant trains it (arXiv 2408.13933, §4.2).
+    The zero point may be a fraction, as MobileQuant trains it (arXiv 2408.13933, §4.2). The gradients of scale and zero
+    point are multiplied by ``gradient_factor`` (LSQ, arXiv 1902.08153, §2.2).
     """
-    return _rounded(value, scale, zero_point, qmin, qmax)
+    return _rounded(value, scale, zero_point, qmin, qmax, gradient_factor)
 
 
 def round_through(value: Tensor) -> Tensor:
@@ -45,9 +48,11 @@ def with_gradient_scale(parameter: Tensor, factor: float) -> Tensor:
 
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
+    def forward(
+        ctx: Any, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, gradient_factor: float
+    ) -> Tensor:
         ctx.save_for_backward(value, scale, zero_point)
-        ctx.limits = (qmin, qmax)
+        ctx.constants = (qmin, qmax, gradient_factor)
         round_trip = fused().round_trip if value.is_cuda else _round_trip
         return round_trip(_rows(value, scale), scale, zero_point, qmin, qmax).view(value.shape).to(value.dtype)
 
@@ -56,10 +61,10 @@ class _FakeQuantize(torch.autograd.Function):
         saved = ctx.saved_tensors
         value, scale, zero_point = saved
         gradients = fused().gradients if value.is_cuda else _gradients
-        found = gradients(_rows(grad_outputs[0], scale), _rows(value, scale), scale, zero_point, *ctx.limits)
+        found = gradients(_rows(grad_outputs[0], scale), _rows(value, scale), scale, zero_point, *ctx.constants)
         shaped = (each.view(like.shape) for each, like in zip(found, saved, strict=True))
         kept = (each if wanted else None for each, wanted in zip(shaped, ctx.needs_input_grad, strict=False))
-        return (*kept, None, None)
+        return (*kept, None, None, None)
 
 
 _rounded: Callable[..., Tensor] = _FakeQuantize.apply
@@ -81,9 +86,9 @@ def _round_trip(value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qma
 
 
 def _gradients(
-    grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int
+    grad: Tensor, value: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, factor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value (R, W), and those of scale and zero point as (R,)."""
+    """Gradients of value (R, W), and those of scale and zero point, times ``factor``, as (R,)."""
     exact = value / scale
     codes = (exact + 0.5).floor_().add_(zero_point)
     clamped = codes.clamp(qmin, qmax)
@@ -91,4 +96,4 @@ def _gradients(
     to_value = torch.where(inside, grad, 0.0)
     per_scale = clamped.sub_(zero_point).sub_(exact.mul_(inside))
     outside = grad.sum(1) - to_value.sum(1)
-    return to_value, torch.linalg.vecdot(grad, per_scale), -outside * scale.flatten()
+    return to_value, factor * torch.linalg.vecdot(grad, per_scale), -factor * outside * scale.flatten()

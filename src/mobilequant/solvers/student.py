@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mobilequant.arch import point
 from mobilequant.models import decoder
+from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
@@ -28,8 +29,8 @@ from mobilequant.solvers.out_of_memory import naming
 class Ranges(Piece, Protocol):
     """The piece that rounds activations."""
 
-    def tap(self, name: str, value: Tensor) -> Tensor:
-        """The value as its readers get it."""
+    def tap(self, part: str) -> Tap:
+        """What gives the readers of a point of this part its value."""
         ...
 
     def finished(self) -> dict[str, QParams]:
@@ -69,7 +70,7 @@ class Student:
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""
         start = len(self.prefix) if self.prefix else 0
-        return decoder.embed(self.model, tokens, tap=self.ranges.tap, start=start)
+        return decoder.embed(self.model, tokens, tap=self.ranges.tap(HEAD), start=start)
 
     def block(self, layer: int, hidden: Tensor) -> Tensor:
         """Residual (B, T, C) → residual (B, T, C) through one block.
@@ -96,7 +97,7 @@ class Student:
             ResourceError: the memory of the GPU does not suffice.
         """
         with naming(f"the forward pass of {HEAD}"):
-            return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap)
+            return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap(HEAD))
 
     @torch.no_grad()
     def finished(self) -> Finished:
@@ -112,8 +113,8 @@ class Student:
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
         part = f"layers.{layer}"
         with naming(f"the forward pass of {part}"):
-            model, cached = self._rewritten(part), self._cached(layer)
-            return decoder.block(model, layer, hidden, tap=self.ranges.tap, prefix=cached)
+            model, tap = self._rewritten(part), self.ranges.tap(part)
+            return decoder.block(model, layer, hidden, tap=tap, prefix=self._cached(layer, tap))
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""
@@ -136,13 +137,13 @@ class Student:
             keys, values = transform.rewrite_cache(keys, values, f"layers.{layer}")
         return keys, values
 
-    def _cached(self, layer: int) -> KVPrefix | None:
+    def _cached(self, layer: int, tap: Tap) -> KVPrefix | None:
         """The prefix with the entries of one layer as its cache holds them."""
         if self.prefix is None:
             return None
         keys, values = self.entries(self.prefix, layer)
-        keys = self.ranges.tap(point.key_point(self.model.arch, layer), keys)
-        values = self.ranges.tap(point.at(layer, "v"), values)
+        keys = tap(point.key_point(self.model.arch, layer), keys)
+        values = tap(point.at(layer, "v"), values)
         return replace(
             self.prefix,
             keys=_with(self.prefix.keys, layer, keys),

@@ -23,9 +23,10 @@ from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import INT16
 from mobilequant.pipeline.method import Result, Unit
 from mobilequant.solvers.end_to_end import match_hidden
+from mobilequant.solvers.learned.activation_range import ActivationRanges
 from mobilequant.solvers.learned.clipped_weight import ClippedWeights, WeightFormat
 from mobilequant.solvers.learned.pair_scale import PLAIN, PairScales
-from mobilequant.solvers.learned.published_range import PublishedRanges
+from mobilequant.solvers.learned.published_range import PUBLISHED
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.schedule import Rate, Schedule
 from mobilequant.solvers.student import Student
@@ -63,7 +64,7 @@ def published_student(state: QuantizedModel, kinds: Iterable[Kind], *, learn_ran
     model, arch = state.model, state.model.arch
     fixed = known_points(state) if learn_ranges else list(state.activations)
     wide = [name for name, each in state.activations.items() if each.qtype == INT16]
-    ranges = PublishedRanges(state.activations, model.device, fixed, [*attention_operands(arch), *wide])
+    ranges = ActivationRanges(state.activations, model.device, fixed, [*attention_operands(arch), *wide], PUBLISHED)
     formats = dict.fromkeys(
         block_linears(model), WeightFormat(state.scheme.weight_bits, symmetric=True, per_channel=True)
     )

@@ -1,71 +1,181 @@
-"""Learned ranges: scale and zero point of every 8-bit activation as leaves (LSQ+, arXiv 2004.09576).
+"""Learned ranges: scale and zero point of every activation as leaves, one vector of each per part of the model.
 
-    scale = start · exp(a),     zero point = start + 128 · b, rounded to a whole number
+A point has two numbers, and a model hundreds of points: computed one by one, they would be most of the kernels of a
+step. So a part's are computed together, before its points are tapped.
 
-Both leaves are relative, so that one learning rate fits a range of 1e-3 and one of 1e+3. Activations of 16 bits pass
-unrounded: their step is below anything that training could see.
+    ``RELATIVE`` (LSQ+, arXiv 2004.09576)     scale = start · exp(a),  zero point = start + 128 · b, rounded
+
+Both leaves are relative, so that one learning rate fits a range of 1e-3 and one of 1e+3.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
-from mobilequant.numerics.qtype import INT16
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
-from mobilequant.solvers.straight_through import fake_quantize, round_through, with_gradient_scale
+from mobilequant.solvers.straight_through import fake_quantize, round_through
 
 _OFFSET_UNIT = 128.0  # codes per unit of b: half the range
 
 
+class Parametrization(Protocol):
+    """How ranges are written as leaves, and how they come back; everything is (N,), one number per point.
+
+    kinds: what scale leaves and offset leaves are called.
+    """
+
+    kinds: tuple[str, str]
+
+    def leaves(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """Leaves that give these ranges."""
+        ...
+
+    def scale(self, leaves: Tensor, start: Tensor) -> Tensor:
+        """Scales, positive."""
+        ...
+
+    def zero_point(self, leaves: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Zero points of formats whose codes run from ``low`` to ``high``."""
+        ...
+
+    def gradient_factor(self, size: int, qmax: int) -> float:
+        """What the gradients of a point with so many numbers are multiplied by."""
+        ...
+
+
+class Relative:
+    """Leaves count from the start, gradients are those of LSQ (arXiv 1902.08153, §2.2)."""
+
+    kinds = ("log_scale", "zero_point")
+
+    def leaves(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros."""
+        return torch.zeros_like(scale), torch.zeros_like(zero_point)
+
+    def scale(self, leaves: Tensor, start: Tensor) -> Tensor:
+        """start · exp(a)."""
+        return start * leaves.exp()
+
+    def zero_point(self, leaves: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """A whole number among the codes."""
+        return (start + round_through(_OFFSET_UNIT * leaves)).clamp(low, high)
+
+    def gradient_factor(self, size: int, qmax: int) -> float:
+        """1 / √(size · qmax)."""
+        return 1 / math.sqrt(size * qmax)
+
+
+RELATIVE = Relative()
+
+
 class ActivationRanges:
-    """The taps of a model. ``fixed``: points that are rounded and not learned; ``centred``: those whose zero point
+    """The ranges of a model. ``fixed``: points that are rounded and not learned; ``centred``: those whose zero point
     stays where it is."""
 
     def __init__(
-        self, qparams: Mapping[str, QParams], device: torch.device, fixed: Iterable[str], centred: Iterable[str]
+        self,
+        qparams: Mapping[str, QParams],
+        device: torch.device,
+        fixed: Iterable[str] = (),
+        centred: Iterable[str] = (),
+        how: Parametrization = RELATIVE,
     ) -> None:
-        self._start = {name: each for name, each in qparams.items() if each.qtype != INT16}
+        self._qparams, self._how = dict(qparams), how
         fixed, centred = frozenset(fixed), frozenset(centred)
-        learned = [name for name in self._start if name not in fixed]
-        zero = torch.zeros((), device=device)
-        self._scales = {name: leaf(zero) for name in learned}
-        self._offsets = {name: leaf(zero) for name in learned if name not in centred}
-        self._zero = zero
+        self._fixed = {name: _tensors(qparams[name], device) for name in qparams if name in fixed}
+        learned = sorted((name for name in qparams if name not in fixed), key=lambda name: name in centred)
+        self._parts: dict[str, _Part] = {}
+        for part in dict.fromkeys(map(part_of, learned)):
+            names = [name for name in learned if part_of(name) == part]
+            free = sum(name not in centred for name in names)
+            self._parts[part] = _Part.of({name: qparams[name] for name in names}, free, device, how)
 
     def parameters(self, part: str) -> Tensors:
-        """Two leaves per point, or one where the zero point is fixed."""
-        scales = {f"{name}.log_scale": each for name, each in self._scales.items() if part_of(name) == part}
-        return scales | {f"{name}.zero_point": each for name, each in self._offsets.items() if part_of(name) == part}
+        """The scales of all learned points of a part as one leaf, and the offsets of those that have one."""
+        mine = self._parts.get(part)
+        if mine is None:
+            return {}
+        named = zip(self._how.kinds, (mine.scale_leaves, mine.offset_leaves), strict=True)
+        return {f"{part}.{kind}": leaves for kind, leaves in named if len(leaves)}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
-        """Nothing: activations are rounded by ``tap``."""
+        """Nothing: activations are rounded by the tap."""
         return {}
 
-    def tap(self, name: str, value: Tensor) -> Tensor:
-        """The value as its readers get it."""
-        start = self._start.get(name)
-        if start is None:
-            return value
-        scale, zero_point = self._now(name, value[0].numel())  # of one item: batches may be of any size
-        return fake_quantize(value, scale, zero_point, start.qtype.qmin, start.qtype.qmax)
+    def tap(self, part: str) -> Tap:
+        """What gives the readers of a point of this part its rounded value."""
+        now = {**self._fixed, **self._now(part)}
 
-    def _now(self, name: str, size: int) -> tuple[Tensor, Tensor]:
-        start, lessen = self._start[name], 1 / math.sqrt(size * self._start[name].qtype.qmax)
-        a, b = self._scales.get(name, self._zero), self._offsets.get(name, self._zero)
-        scale = start.scale * with_gradient_scale(a, lessen).exp()
-        zero_point = start.zero_point + round_through(_OFFSET_UNIT * with_gradient_scale(b, lessen))
-        return scale, zero_point.clamp(start.qtype.qmin, start.qtype.qmax)
+        def tapped(name: str, value: Tensor) -> Tensor:
+            if name not in now:
+                return value
+            qtype = self._qparams[name].qtype
+            factor = self._how.gradient_factor(value[0].numel(), qtype.qmax)  # of one item: batches may be of any size
+            return fake_quantize(value, *now[name], qtype.qmin, qtype.qmax, gradient_factor=factor)
+
+        return tapped
 
     @torch.no_grad()
     def finished(self) -> dict[str, QParams]:
-        """The learned parameters of every learned point."""
-        found = {}
-        for name in self._scales:
-            scale, zero_point = self._now(name, 1)
-            found[name] = QParams(scale.item(), round(zero_point.item()), self._start[name].qtype)
-        return found
+        """The learned parameters of every learned point: the offset rounded, and the range made to contain zero."""
+        return {
+            name: self._finished(name, scale.item(), zero_point.item())
+            for part in self._parts
+            for name, (scale, zero_point) in self._now(part).items()
+        }
+
+    def _finished(self, name: str, scale: float, zero_point: float) -> QParams:
+        qtype = self._qparams[name].qtype
+        return QParams(scale, min(max(round(zero_point), qtype.qmin), qtype.qmax), qtype)
+
+    def _now(self, part: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """Scale () and zero point () of the learned points of a part."""
+        mine = self._parts.get(part)
+        if mine is None:
+            return {}
+        free = len(mine.offset_leaves)
+        scales = self._how.scale(mine.scale_leaves, mine.scales)
+        moved = self._how.zero_point(mine.offset_leaves, mine.zero_points[:free], mine.low[:free], mine.high[:free])
+        zero_points = (*moved.unbind(), *mine.zero_points[free:].unbind())
+        return dict(zip(mine.names, zip(scales.unbind(), zero_points, strict=True), strict=True))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The learned points of one part, those with an offset first, and where they start; all (N,), offsets fewer."""
+
+    names: tuple[str, ...]
+    scale_leaves: Tensor
+    offset_leaves: Tensor
+    scales: Tensor
+    zero_points: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, qparams: Mapping[str, QParams], free: int, device: torch.device, how: Parametrization) -> _Part:
+        def vector(values: Iterable[float]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float32, device=device)
+
+        scales, zero_points = (
+            vector(each.scale for each in qparams.values()),
+            vector(each.zero_point for each in qparams.values()),
+        )
+        low, high = (
+            vector(each.qtype.qmin for each in qparams.values()),
+            vector(each.qtype.qmax for each in qparams.values()),
+        )
+        scale_leaves, offset_leaves = how.leaves(scales, zero_points)
+        return cls(tuple(qparams), leaf(scale_leaves), leaf(offset_leaves[:free]), scales, zero_points, low, high)
+
+
+def _tensors(qparams: QParams, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(qparams.scale, device=device), torch.tensor(float(qparams.zero_point), device=device)
