@@ -13,6 +13,7 @@ from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.pipeline.workspace import Workspace
 
 SIZES = {
     "hidden_size": 64,
@@ -92,3 +93,14 @@ def test_the_meter_sees_a_second_copy():
 def test_rounding_and_training_add_codes_and_the_work_of_one_block(recipe, blocks):
     found = peak(*recipe)
     assert 1.2 * MODEL_BYTES < found < 1.25 * MODEL_BYTES + blocks * BLOCK_BYTES
+
+
+def test_checkpoints_keep_what_transforms_take_and_not_what_they_make(tmp_path):
+    methods = [make(name, {}) for name in TRANSFORMS]
+    with suppress(UsageError):
+        run_methods(tiny_model("llama", **SIZES), Scheme(4), methods, WINDOWS, checkpoint=Workspace(tmp_path))
+    kept = {path.name: sum(file.stat().st_size for file in path.iterdir()) for path in (tmp_path / "units").iterdir()}
+    assert len(kept) == len(TRANSFORMS)
+    rotations = 8 * (64 * 64 + 24 * 4 * 16 * 16)
+    assert rotations < kept["0-rotate"] < 1.1 * rotations
+    assert sum(kept.values()) < rotations + 0.15 * MODEL_BYTES

@@ -25,6 +25,7 @@ from mobilequant.methods.session import SESSION, Session
 from mobilequant.methods.state import Workpiece, cached_prefix, check_complete, with_codes
 from mobilequant.models.decoder import compute_prefix
 from mobilequant.models.model import Model
+from mobilequant.models.out_of_memory import OF_PASSES, naming
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.observe import stream
 from mobilequant.observe.collect import collect
@@ -58,6 +59,7 @@ def run_methods(
 
     Raises:
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
+        ResourceError: the memory of the GPU does not suffice; names the block or unit.
     """
     _require_order(methods)
     work = Workpiece(QuantizedModel(model, scheme, {}, {}, compute_prefix(model, prefix) if prefix else None))
@@ -132,7 +134,8 @@ class _Step:
     def _apply(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
         arch, tensors = state.model.arch, state.model.tensors
         seen = Unit(name, arch, tensors, state.activations)
-        return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
+        with naming(f"method {self.method.name!r} at {name}", OF_PASSES):
+            return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
 
 
 def _sharing_a_pass(steps: Sequence[_Step], state: QuantizedModel) -> list[list[_Step]]:

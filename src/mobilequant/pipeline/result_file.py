@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import BY_NAME
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline.method import Result, Rewrite
+from mobilequant.pipeline.method import Result, Rewrite, RewriteKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,10 +70,7 @@ def read(path: Path) -> Result:
             weights={name: matrices[index] for name, index in header["weights"].items()},
             measures=header["measures"],
             norm=header["norm"],
-            rewrites=tuple(
-                Rewrite(kind, where, None if key is None else tensors[key])
-                for kind, where, key in header.get("rewrites", ())
-            ),
+            rewrites=tuple(_rewrite(entry, tensors) for entry in header.get("rewrites", ())),
         )
     except (SafetensorError, KeyError, TypeError, ValueError, IndexError, OSError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
@@ -132,3 +129,10 @@ def _matrix(entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Quantize
         BY_NAME[entry["qtype"]],
         None if group is None else tensors[group],
     )
+
+
+def _rewrite(entry: list[Any], tensors: dict[str, torch.Tensor]) -> Rewrite:
+    kind, where, key = entry
+    if kind not in get_args(RewriteKind):
+        raise ValueError(f"it names the rewrite {kind!r}, which is not known")
+    return Rewrite(kind, where, None if key is None else tensors[key])
