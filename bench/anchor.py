@@ -43,6 +43,7 @@ from mobilequant.solvers.learned.clipped_weight import ClippedWeights
 from mobilequant.solvers.learned.pair_scale import PLAIN, PairScales
 from mobilequant.solvers.learned.published_range import PUBLISHED as PUBLISHED_RANGES
 from mobilequant.solvers.student import Student
+from mobilequant.transforms.rewrite import rewritten
 
 RESULTS = Path(__file__).parent / "results" / "anchor.jsonl"
 RANGE_SHA256 = "fa9fc9a6cd7074f8981c26a15f9d3762bcd649333e4d594a91c7c4d963a4a841"
@@ -118,7 +119,7 @@ def smooth(model: Model, on_range: Tensor) -> Model:
     stats = collect(model, on_range, method.needs(model.arch, scheme))
     for name in all_units("block", model.arch):
         unit = Unit(name, model.arch, model.tensors, {})
-        model = model.with_tensors(method.apply(unit, stats, scheme, unit_generator(0, name)).tensors)
+        model = rewritten(model, method.apply(unit, stats, scheme, unit_generator(0, name)).rewrites)
     return model
 
 

@@ -99,7 +99,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tiny_checkpoint, tiny_recip
         capsys, "quantize", tiny_checkpoint, "--recipe", tiny_recipe, "--out", tmp_path / "out", "--dry-run"
     )
     assert made["package"] is None
-    assert set(made["plan"]) == {"time_s", "memory_bytes", "work_bytes", "package_bytes"}
+    assert set(made["plan"]) == {"time_s", "memory_bytes", "work_bytes", "package_bytes", "device_bytes"}
     assert not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,7 @@ import torch
 from mobilequant.arch import point
 from mobilequant.arch.registry import find
 from mobilequant.jobs.plan import plan_quantize
-from mobilequant.jobs.training_plan import training_cost
+from mobilequant.jobs.training_plan import batch_of, training_cost
 from mobilequant.methods.registry import make
 from mobilequant.methods.training import learned_ranges
 from mobilequant.models.quantized import QuantizedModel
@@ -32,7 +32,7 @@ SMOLLM2 = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-TRAINED = ("mobilequant", "omniquant", "self_distillation")
+TRAINED = ("mobilequant", "omniquant", "self_distillation", "signround")
 
 
 def cost(name, *, window=128, count=64, arch=None, device="cpu", **options):
@@ -63,6 +63,15 @@ def test_batch_costs_memory_and_recompute_saves_it_for_time(name):
     again = cost(name, batch=8, recompute=True)
     assert again.memory_bytes < large.memory_bytes
     assert again.operations > large.operations
+
+
+def test_a_block_at_a_time_holds_the_leaves_of_all_and_trains_those_of_one():
+    alone, together = (cost(name, count=32, batch=2) for name in ("signround", "self_distillation"))
+    leaves = 4 * sum(tensor.numel() for name, tensor in tiny_model("llama").tensors.items() if "layers" in name)
+    assert leaves < alone.memory_bytes < together.memory_bytes
+    assert cost("signround", count=32, batch=8).memory_bytes > alone.memory_bytes
+    assert batch_of(make("signround", {"batch": 6}), CalibrationData(window=128, count=64)) == 6
+    assert batch_of(make("signround", {"batch": 6}), CalibrationData(window=128, count=4)) == 4
 
 
 def test_published_training_sees_one_window_at_a_time_twenty_times():

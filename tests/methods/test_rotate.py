@@ -15,6 +15,7 @@ from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.method import Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.pipeline.workspace import Workspace
+from mobilequant.transforms.rewrite import rewritten
 
 FAMILIES = registry.model_types()
 POST_NORMS = ("gemma2", "gemma3_text")
@@ -31,7 +32,7 @@ def rotated(model, seed=0, **config):
     """What the method alone makes of a model."""
     unit = Unit("model", model.arch, model.tensors, {})
     result = make("rotate", config).apply(unit, {}, Scheme(8), unit_generator(seed, "model"))
-    changed = model.with_tensors(result.tensors)
+    changed = rewritten(model, result.rewrites)
     return changed.with_rms_norms() if result.norm else changed
 
 

@@ -10,7 +10,7 @@ from mobilequant.errors import UsageError
 from mobilequant.methods import run
 from mobilequant.methods.registry import METHODS, make
 from mobilequant.methods.run import run_methods
-from mobilequant.methods.state import absorb
+from mobilequant.methods.state import Workpiece
 from mobilequant.methods.unit import all_units, unit_generator
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.quantized import QuantizedModel
@@ -49,6 +49,12 @@ class Memory:
         if self.lives is not None and len(self.results) >= self.lives:
             raise KilledError
         self.results[step, unit] = result
+
+
+def absorb(state, method, result):
+    work = Workpiece(state)
+    work.take_in(method, result)
+    return work.state
 
 
 def _windows(model, count=4, length=10):

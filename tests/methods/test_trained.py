@@ -172,7 +172,7 @@ def test_codes_must_be_there(name, options):
 
 @pytest.mark.parametrize("kind", TRAINED)
 def test_ranges_must_be_there(kind):
-    with pytest.raises(UsageError, match="trains ranges, and there are none yet"):
+    with pytest.raises(UsageError, match="needs ranges, and there are none yet"):
         run_methods(tiny_model("llama"), Scheme(8), [make("rtn", {}), make(*TRAINED[kind])], WINDOWS)
 
 

@@ -5,7 +5,7 @@ from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import INT4, INT8, INT16, UINT8
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline import result_file
-from mobilequant.pipeline.method import Result
+from mobilequant.pipeline.method import Result, Rewrite
 
 
 def example() -> Result:
@@ -54,6 +54,24 @@ def test_round_trip_is_exact(tmp_path):
         assert torch.equal(found.codes, weight.codes)
         assert torch.equal(found.scale, weight.scale)
         assert found.group_size == weight.group_size
+
+
+def test_rewrites_keep_their_order_and_factors(tmp_path):
+    factor = torch.rand(3, 3, dtype=torch.float64)
+    given = (
+        Rewrite("fold_gains"),
+        Rewrite("rotate_residual", factor=factor),
+        Rewrite("fold", "layers.0.v_to_o", factor[0]),
+    )
+    found = result_file.read(write(tmp_path, Result(rewrites=given))).rewrites
+    assert [(each.kind, each.where) for each in found] == [(each.kind, each.where) for each in given]
+    assert found[0].factor is None and torch.equal(found[1].factor, factor) and torch.equal(found[2].factor, factor[0])
+
+
+def test_an_unknown_rewrite_is_refused(tmp_path):
+    path = write(tmp_path, Result(rewrites=(Rewrite("fold_everything"),)))
+    with pytest.raises(ValueError, match="fold_everything"):
+        result_file.read(path)
 
 
 def test_most_results_leave_the_norms_as_they_are(tmp_path):

@@ -13,12 +13,13 @@ A *point* is an activation ("layers.3.product"); a *linear* is a weight ("layers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mobilequant.arch.architecture import Architecture
 
 EMBED, FINAL_NORM, LOGITS, CAPPED_LOGITS = "embed", "final_norm", "logits", "capped_logits"
 LM_HEAD, POSITIONS = "lm_head", "positions"
+HEAD = "head"  # the part that holds all that stands outside the blocks
 # Tensors that transforms add (see ``Model``): these two, and "<head norm>.input_scale".
 RESIDUAL_SCALE, COLUMN_SCALE, INPUT_SCALE = "residual.scale", "embed.column_scale", "input_scale"
 # Tensors that training adds: "layers.<i>.prefix_keys" and "layers.<i>.prefix_values".
@@ -40,6 +41,21 @@ def layer_of(name: str) -> int:
 def role_of(name: str) -> str:
     """The last part of a name: ``role_of("layers.3.down") == "down"``."""
     return name.rsplit(".", 1)[-1]
+
+
+def part_of(name: str) -> str:
+    """The part of the model in which a module lies: ``part_of("layers.3.down") == "layers.3"``."""
+    return f"layers.{layer_of(name)}" if name.startswith("layers.") else HEAD
+
+
+def parts(arch: Architecture) -> list[str]:
+    """The blocks in running order, then ``HEAD``."""
+    return [*(f"layers.{layer}" for layer in range(arch.num_layers)), HEAD]
+
+
+def within(part: str | None, modules: Iterable[str]) -> list[str]:
+    """Those modules that lie in a part; all of them, where the part is None."""
+    return [name for name in modules if part in (None, part_of(name))]
 
 
 def linear_roles(arch: Architecture) -> tuple[str, ...]:

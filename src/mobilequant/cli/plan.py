@@ -18,7 +18,8 @@ def tell_plan(plan: Plan, log_format: LogFormat) -> None:
     if log_format is LogFormat.JSON:
         log.write_event("plan", **asdict(plan))
         return
+    on_gpu = f" and {size(plan.device_bytes)} on the GPU" if plan.device_bytes else ""
     output.tell(
-        f"Plan: time about {duration(plan.time_s)}, peak memory about {size(plan.memory_bytes)}, "
+        f"Plan: time about {duration(plan.time_s)}, peak memory about {size(plan.memory_bytes)}{on_gpu}, "
         f"disk while it runs {size(plan.work_bytes)}, disk for the package {size(plan.package_bytes)}"
     )

@@ -29,7 +29,7 @@ from mobilequant.errors import UsageError
 from mobilequant.evaluate.protocol import Protocol, window_count
 from mobilequant.integer.package import MANIFEST
 from mobilequant.jobs.baseline import score_rounding
-from mobilequant.jobs.device import require_device
+from mobilequant.jobs.device import require_device, require_device_memory
 from mobilequant.jobs.evaluate import DEFAULT_TEXT, evaluate
 from mobilequant.jobs.generate import generate
 from mobilequant.jobs.measure import scheme_info
@@ -225,13 +225,16 @@ def prepare_demo(
     speed = measured_flops_per_s(device)
     plans = [plan_quantize(loaded.arch, load_recipe(preset), speed, device) for preset in PRESETS]
     scoring_s = evaluate_time_s(loaded.arch, _SCORED_TOKENS, speed)
-    scoring_bytes = evaluate_memory_bytes(loaded.arch, _WINDOW) + sum(t.nbytes for t in _distinct(loaded))
+    scoring_bytes = max(evaluate_memory_bytes(loaded.arch, load_recipe(preset), _WINDOW) for preset in PRESETS)
+    scoring_bytes += sum(t.nbytes for t in _distinct(loaded))
     plan = Plan(
         time_s=sum(part.time_s for part in plans) + len(PRESETS) * scoring_s,
         memory_bytes=max(scoring_bytes, *(part.memory_bytes for part in plans)),
         work_bytes=sum(part.work_bytes for part in plans),
         package_bytes=sum(part.package_bytes for part in plans),
+        device_bytes=max(part.device_bytes for part in plans),
     )
+    require_device_memory(plan.device_bytes, device)
     require(plan, out=out, work_dir=out)
     return Demo(out, model, loaded, plan, device, begins_again=force and not resume)
 

@@ -27,33 +27,37 @@ _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _ISLAND_PASSES = 4.0  # ranges, and about six tries of a quarter of the windows, float and rounded
 _OVERHEAD = 1.6  # attention, norms, observers and rounding, which are not matrix products
-_FLOAT_BYTES = 4
-_PROGRAM_BYTES = 400_000_000
-_MODEL_COPIES = 5  # as loaded, transformed, simulated, codes with lowering, and what the allocator keeps
+_FLOAT_BYTES, _DOUBLE_BYTES = 4, 8
+_PROGRAM_BYTES = {"cpu": 400_000_000, "cuda": 4_000_000_000}  # on the host; with CUDA its libraries and kernels
+_CONTEXT_BYTES = 1_500_000_000  # what CUDA itself takes on the GPU, and gaps between blocks of its memory
+# Float models on the host. On a CPU: as loaded, transformed, simulated, codes with lowering, and what the allocator
+# keeps. With a GPU: as loaded, as it comes back, and codes with lowering.
+_MODEL_COPIES = {"cpu": 5, "cuda": 3}
+_BLOCK_COPIES = 4  # of one block that is rewritten: as it was, in float64, and as it becomes
+_SOLVER_COPIES = 8  # float64 matrices of the size of a Hessian that GPTQ holds at once
 
 
 def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float, device: str = "cpu") -> Plan:
     """The estimate for ``quantize``: time, peak memory, work folder and package."""
-    rotated = _residual_rotated(arch, recipe)
     table = arch.vocab_size * arch.hidden_size
-    stored = replace(arch, tied_head=False) if rotated else arch
-    tables = table_parameters(stored)
-    training = _training(stored, recipe, device)
-    blocks = block_parameters(arch)
+    stored = _stored(arch, recipe)
+    on_gpu = torch.device(device).type == "cuda"
+    place = "cuda" if on_gpu else "cpu"
+    training = _training(stored, recipe, place)
+    blocks, tables = block_parameters(arch), table_parameters(stored)
     passes = sum(_passes(method, arch, recipe.data.count) for method in _methods(recipe))
     passes += _PREFIX_PASSES if recipe.prefix.max_tokens else 0.0
     tokens = recipe.data.window * recipe.data.count
     operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD + sum(each.operations for each in training)
     weights = (blocks + tables) * _FLOAT_BYTES
-    bits = recipe.base_scheme().weight_bits
+    computing = max([_working_bytes(arch, recipe), *(each.memory_bytes for each in training)])
     return Plan(
         time_s=operations / flops_per_s,
-        memory_bytes=_MODEL_COPIES * weights
-        + _working_bytes(arch, recipe)
-        + max((each.memory_bytes for each in training), default=0),
-        # transformed tensors (all of them by a rotation, and again by what follows it), and one byte per code
-        work_bytes=weights * (2 if rotated else 1) + blocks + tables + sum(each.work_bytes for each in training),
-        package_bytes=blocks * bits // 8 + tables + (blocks + tables) // 100,
+        memory_bytes=_MODEL_COPIES[place] * weights + _PROGRAM_BYTES[place] + (0 if on_gpu else computing),
+        work_bytes=_kept_bytes(arch, recipe, blocks + tables) + sum(each.work_bytes for each in training),
+        package_bytes=blocks * recipe.base_scheme().weight_bits // 8 + tables + (blocks + tables) // 100,
+        # the weights once, the codes twice while trained ones replace them, and what is computed with them
+        device_bytes=weights + 2 * (blocks + tables) + computing + _CONTEXT_BYTES if on_gpu else 0,
     )
 
 
@@ -77,9 +81,18 @@ def _training(arch: Architecture, recipe: Recipe, device: str) -> list[TrainingC
     return [cost for cost in found if cost is not None]
 
 
-def _residual_rotated(arch: Architecture, recipe: Recipe) -> bool:
-    """Whether the recipe rotates the residual of this model; its head then is a matrix of its own."""
-    return any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in _methods(recipe))
+def _stored(arch: Architecture, recipe: Recipe) -> Architecture:
+    """The architecture behind the recipe: where it rotates the residual, the head is a matrix of its own."""
+    rotated = any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in _methods(recipe))
+    return replace(arch, tied_head=False) if rotated else arch
+
+
+def _kept_bytes(arch: Architecture, recipe: Recipe, parameters: int) -> int:
+    """What checkpoints keep of all methods that do not train: a byte per code, the matrices of rotations, and little of
+    anything else."""
+    rotations = sum(isinstance(method, Rotate) for method in _methods(recipe))
+    heads = arch.num_layers * arch.num_kv_heads * arch.head_dim**2
+    return parameters + rotations * (arch.hidden_size**2 + heads) * _DOUBLE_BYTES + parameters // 16
 
 
 def _methods(recipe: Recipe) -> list[Method]:
@@ -92,21 +105,26 @@ def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> floa
     return operations * (3 + 4) * _OVERHEAD / flops_per_s
 
 
-def evaluate_memory_bytes(arch: Architecture, window: int) -> int:
+def evaluate_memory_bytes(arch: Architecture, recipe: Recipe, window: int) -> int:
     """Float, simulated and integer model side by side, and a few times the logits of a window in 64 bits."""
-    weights = block_parameters(arch) + table_parameters(arch)
-    logits = 5 * window * arch.vocab_size * 2 * _FLOAT_BYTES
-    return weights * (3 * _FLOAT_BYTES + 1) + logits + _PROGRAM_BYTES
+    blocks, stored = block_parameters(arch), _stored(arch, recipe)
+    loaded, made = (blocks + table_parameters(each) for each in (arch, stored))
+    logits = 5 * window * arch.vocab_size * _DOUBLE_BYTES
+    return loaded * _FLOAT_BYTES + made * (2 * _FLOAT_BYTES + 1) + logits + _PROGRAM_BYTES["cpu"]
 
 
 def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
-    """Logits and scores of a window, the residuals of all windows, Hessians of one block, and the program itself."""
+    """What a pass or a rewrite needs beside the model: logits and scores of a window, the residuals of all windows,
+    Hessians of one block with what solves them, and a block in several copies."""
     window, count = recipe.data.window, recipe.data.count
     logits = 3 * window * arch.vocab_size * _FLOAT_BYTES
     scores = 3 * arch.num_heads * window * window * _FLOAT_BYTES
     residuals = window * count * arch.hidden_size * _FLOAT_BYTES
-    hessians = sum({columns**2 for _, columns in matrix_sizes(arch).values()}) * 4 * _FLOAT_BYTES
-    return logits + scores + residuals + hessians + _PROGRAM_BYTES
+    squares = {columns**2 for _, columns in matrix_sizes(arch).values()}
+    hessians = sum(squares) * _FLOAT_BYTES + _SOLVER_COPIES * max(squares) * _DOUBLE_BYTES
+    block = _BLOCK_COPIES * block_parameters(arch) // arch.num_layers * _FLOAT_BYTES
+    solves = any(method.name == "gptq" for method in _methods(recipe))
+    return logits + scores + residuals + max(block, hessians if solves else 0)
 
 
 def measured_flops_per_s(device: str = "cpu") -> float:

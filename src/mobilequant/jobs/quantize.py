@@ -24,7 +24,7 @@ from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
 from mobilequant.jobs.calibration import Sample, calibration_windows
-from mobilequant.jobs.device import require_device
+from mobilequant.jobs.device import require_device, require_device_memory
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
@@ -120,10 +120,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """A run that has been checked and may start: everything is loaded, nothing is written."""
+    """A run that has been checked and may start: everything is loaded, nothing is written.
+
+    The model waits in the memory of the host; what is computed with, and changed, is a copy on ``device``.
+    """
 
     name: str
     model: Model
+    device: str
     text: Text
     windows: Tensor
     training: Sample | None  # where the recipe names a text for it
@@ -182,7 +186,7 @@ class Job:
         bos = self.model.arch.leading_token
         windows = after_prefix(self.windows, prefix, bos)
         return run_methods(
-            self.model,
+            self.model.to(device=self.device),  # not bound to a name: the methods free what they replace
             self.recipe.base_scheme(),
             self.methods,
             windows,
@@ -200,7 +204,8 @@ class Job:
             return choice.tokens
         found = parallel.same(workspace.note(_PREFIX) if workspace else None)
         if found is None:
-            found = parallel.same(find_prefix(self.model, self.windows, max_tokens=choice.max_tokens, track=track))
+            model = self.model.to(device=self.device)
+            found = parallel.same(find_prefix(model, self.windows, max_tokens=choice.max_tokens, track=track))
             if workspace:
                 workspace.keep_note(_PREFIX, list(found))
         return tuple(found)
@@ -252,16 +257,17 @@ def prepare(
 
     name = _portable_name(model)
     with parallel.first_ahead():
-        source = (loaded or resolve(name, track=track)).to(device=device)
+        source = (loaded or resolve(name, track=track)).to(device="cpu")
     require_fit(source.arch, recipe)
-    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device.partition(":")[0])
+    plan = plan_quantize(source.arch, recipe, measured_flops_per_s(device), device)
     plan = plan.shared(parallel.world_size(), parallel.processes_here())
+    require_device_memory(plan.device_bytes, device)
     if parallel.rank() == 0:
         resource.require(plan, out=out, work_dir=work)
     with parallel.first_ahead():
         data = _drawn(source, recipe.data, device)
         training = _drawn(source, recipe.training, device) if recipe.training else None
-    return Job(name, source, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
+    return Job(name, source, device, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
 
 
 def _drawn(model: Model, data: CalibrationData, device: str) -> Sample:

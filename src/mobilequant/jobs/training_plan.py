@@ -20,6 +20,7 @@ from mobilequant.jobs.model_size import block_parameters, matrix_sizes
 from mobilequant.methods.mobilequant.method import MobileQuant, MobileQuantConfig
 from mobilequant.methods.omniquant.method import OmniQuant, OmniQuantConfig
 from mobilequant.methods.self_distillation.method import SelfDistillation
+from mobilequant.methods.signround.method import SignRound, SignRoundConfig
 from mobilequant.methods.training import TrainingConfig
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import CalibrationData
@@ -96,6 +97,8 @@ def _work(method: Method, windows: int) -> _Work | None:
     if isinstance(method, OmniQuant):
         block_wise: OmniQuantConfig = method.config
         return _as_published(windows, block_wise.epochs, one_block=True)
+    if isinstance(method, SignRound):
+        return _signround(windows, method.config)
     return None
 
 
@@ -120,6 +123,15 @@ def _as_published(windows: int, epochs: int, *, one_block: bool) -> _Work:
     return _Work(windows, epochs * windows, windows, batch=1, distils=False, held=held, one_block=one_block)
 
 
+def _signround(windows: int, config: SignRoundConfig) -> _Work:
+    """A block at a time, of batches against held residuals; offsets of all blocks are there from the start."""
+    steps = config.epochs * max(1, windows // config.batch)
+    batch = min(config.batch, windows)
+    return _Work(
+        windows, steps * batch, windows, batch, distils=False, held=2, one_block=True, folds=False, offsets=True
+    )
+
+
 def _operations(work: _Work, arch: Architecture, window: int, device: str) -> float:
     products = arch.num_layers * 2 * window * arch.num_heads * arch.head_dim  # scores and context
     body = block_parameters(arch) + products
@@ -138,7 +150,8 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
     if work.recompute:
         per_token += arch.num_layers * arch.hidden_size
     matrices = (3 if work.folds else 2) * block_parameters(arch) * blocks // arch.num_layers
-    leaves = _LEAF_COPIES * _offsets(work, arch)
+    in_training = _offsets(work, arch) // (arch.num_layers if work.one_block else 1)
+    leaves = _offsets(work, arch) + (_LEAF_COPIES - 1) * in_training
     logits = _LOGITS * window * arch.vocab_size if work.distils else 0
     held = work.held * work.windows * window * arch.hidden_size
     return _FLOAT_BYTES * (work.batch * window * per_token + matrices + leaves + logits + held)
@@ -174,4 +187,5 @@ def _offsets(work: _Work, arch: Architecture) -> int:
     """Leaves as large as the weights that they belong to; a tied head is a table and has none."""
     if not work.offsets:
         return 0
-    return block_parameters(arch) + (0 if arch.tied_head else arch.vocab_size * arch.hidden_size)
+    has_head = not (work.one_block or arch.tied_head)
+    return block_parameters(arch) + (arch.vocab_size * arch.hidden_size if has_head else 0)

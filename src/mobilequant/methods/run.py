@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -22,9 +22,10 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import UsageError
 from mobilequant.methods import unit as units
 from mobilequant.methods.session import SESSION, Session
-from mobilequant.methods.state import absorb, cached_prefix, check_complete, with_codes
+from mobilequant.methods.state import Workpiece, cached_prefix, check_complete, with_codes
 from mobilequant.models.decoder import compute_prefix
-from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.model import Model
+from mobilequant.models.out_of_memory import OF_PASSES, naming
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.observe import stream
 from mobilequant.observe.collect import collect
@@ -58,27 +59,27 @@ def run_methods(
 
     Raises:
         UsageError: the methods are in an impossible order, or together leave a weight or activation without integers.
+        ResourceError: the memory of the GPU does not suffice; names the block or unit.
     """
     _require_order(methods)
-    state = QuantizedModel(model, scheme, {}, {}, _computed(model, prefix))
+    work = Workpiece(QuantizedModel(model, scheme, {}, {}, compute_prefix(model, prefix) if prefix else None))
+    del model  # else its tensors would live until the end, beside those that replace them
     kept = OfFirst(checkpoint or NoCheckpoint())
     steps = [_Step(step_name(number, method), method, seed, kept) for number, method in enumerate(methods)]
-    for group in _sharing_a_pass(steps, state):
-        finished = {step.name: step.saved(state.model.arch) for step in group}
-        stats = _float_statistics(group, finished, state, windows, track)
+    for group in _sharing_a_pass(steps, work.state):
+        finished = {step.name: step.saved(work.state.model.arch) for step in group}
+        stats = _float_statistics(group, finished, work.state, windows, track)
         for step in group:
             saved = finished[step.name]
             if step.method.inputs == "quantized":
-                changed = _run_streamed(step, saved, state, windows, track)
+                _run_streamed(step, saved, work, windows, track)
             elif step.method.inputs == "session":
-                on = windows if training is None else training
-                changed = _run_session(step, saved, state, Session(state, windows, on, track, kept, step.name))
+                _run_session(step, saved, work, windows, windows if training is None else training, track)
             else:
-                changed = _run_float(step, saved, state, stats, track)
-            stale = changed.model is not state.model
-            state = replace(changed, prefix=_computed(changed.model, prefix)) if stale else changed
-    check_complete(state)
-    return state
+                _run_float(step, saved, work, stats, track)
+            work.refresh_prefix()
+    check_complete(work.state)
+    return work.state
 
 
 def _require_order(methods: Sequence[Method]) -> None:
@@ -96,10 +97,6 @@ def step_name(number: int, method: Method) -> str:
     return f"{number}-{method.name}"
 
 
-def _computed(model: Model, tokens: tuple[int, ...]) -> KVPrefix | None:
-    return compute_prefix(model, tokens) if tokens else None
-
-
 @dataclass(frozen=True)
 class _Step:
     """One method of the recipe with what its units need besides statistics."""
@@ -115,20 +112,19 @@ class _Step:
         return {name: result for name, result in loaded.items() if result is not None}
 
     def solve(
-        self, names: Sequence[str], saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any]
-    ) -> QuantizedModel:
+        self, names: Sequence[str], saved: Mapping[str, Result], work: Workpiece, stats: Mapping[Need, Any]
+    ) -> None:
         """Take in the results of units, computing and keeping those that are not saved."""
         for name in names:
             result = saved.get(name)
             if result is None:
-                result = self._solved(name, state, stats)
+                result = self._solved(name, work.state, stats)
                 self.checkpoint.save(self.name, name, result)
             if result.measures:
                 _log.info("%s %s: %s", self.name, name, result.measures)
             if dead := result.measures.get("dead_channels"):
                 _log.warning("%s: %d channels are always zero; they are left as they are", name, dead)
-            state = absorb(state, self.method.name, result)
-        return state
+            work.take_in(self.method.name, result)
 
     def _solved(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
         """The result of a unit, the same in all processes: of the first; with a session, all of them work at it."""
@@ -138,7 +134,8 @@ class _Step:
     def _apply(self, name: str, state: QuantizedModel, stats: Mapping[Need, Any]) -> Result:
         arch, tensors = state.model.arch, state.model.tensors
         seen = Unit(name, arch, tensors, state.activations)
-        return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
+        with naming(f"method {self.method.name!r} at {name}", OF_PASSES):
+            return self.method.apply(seen, stats, state.scheme, units.unit_generator(self.seed, name))
 
 
 def _sharing_a_pass(steps: Sequence[_Step], state: QuantizedModel) -> list[list[_Step]]:
@@ -179,42 +176,42 @@ def _float_statistics(
 
 
 def _run_float(
-    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, stats: Mapping[Need, Any], track: Track
-) -> QuantizedModel:
+    step: _Step, saved: Mapping[str, Result], work: Workpiece, stats: Mapping[Need, Any], track: Track
+) -> None:
     """All units, from statistics of the float model."""
-    names = units.all_units(step.method.unit, state.model.arch)
+    names = units.all_units(step.method.unit, work.state.model.arch)
     for name in track(names, step.method.name, len(names)):
-        state = step.solve([name], saved, state, stats)
-    return state
+        step.solve([name], saved, work, stats)
 
 
-def _run_session(step: _Step, saved: Mapping[str, Result], state: QuantizedModel, session: Session) -> QuantizedModel:
+def _run_session(
+    step: _Step, saved: Mapping[str, Result], work: Workpiece, windows: Tensor, training: Tensor, track: Track
+) -> None:
     """All units, each by a method that runs the model itself."""
-    for name in units.all_units(step.method.unit, state.model.arch):
-        state = step.solve([name], saved, state, {SESSION: replace(session, state=state)})
-    return state
+    for name in units.all_units(step.method.unit, work.state.model.arch):
+        session = Session(work.state, windows, training, track, step.checkpoint, step.name)
+        step.solve([name], saved, work, {SESSION: session})
 
 
-def _run_streamed(
-    step: _Step, saved: Mapping[str, Result], state: QuantizedModel, windows: Tensor, track: Track
-) -> QuantizedModel:
+def _run_streamed(step: _Step, saved: Mapping[str, Result], work: Workpiece, windows: Tensor, track: Track) -> None:
     """Units of each block from a pass through that block alone, its inputs made by the quantized blocks before it."""
-    arch, kind = state.model.arch, step.method.unit
+    arch, kind = work.state.model.arch, step.method.unit
     if len(saved) == len(units.all_units(kind, arch)):
-        return step.solve(list(saved), saved, state, {})
-    needs = list(dict.fromkeys(step.method.needs(arch, state.scheme)))
-    state = step.solve(units.entry_units(kind, arch), saved, state, {})
-    tap, prefix = state.tap(), cached_prefix(state)
+        step.solve(list(saved), saved, work, {})
+        return
+    needs = list(dict.fromkeys(step.method.needs(arch, work.state.scheme)))
+    step.solve(units.entry_units(kind, arch), saved, work, {})
+    tap, prefix = work.state.tap(), cached_prefix(work.state)
     start = len(prefix) if prefix else 0
-    residuals = stream.enter(with_codes(state, point.tables(arch)), windows, tap=tap, start=start)
+    residuals = stream.enter(with_codes(work.state, point.tables(arch)), windows, tap=tap, start=start)
     for layer in track(range(arch.num_layers), step.method.name, arch.num_layers):
         names, stats = units.block_units(kind, arch, layer), {}
         if any(name not in saved for name in names):
-            stats = stream.observe_block(state.model, layer, residuals, needs, tap=tap, prefix=prefix)
-        state = step.solve(names, saved, state, stats)
-        rounded = with_codes(state, [point.at(layer, role) for role in point.linear_roles(arch)])
+            stats = stream.observe_block(work.state.model, layer, residuals, needs, tap=tap, prefix=prefix)
+        step.solve(names, saved, work, stats)
+        rounded = with_codes(work.state, [point.at(layer, role) for role in point.linear_roles(arch)])
         residuals = stream.advance(rounded, layer, residuals, tap=tap, prefix=prefix)
         return_freed_memory()
     head = units.head_units(kind, arch)
-    stats = stream.observe_head(state.model, residuals, needs, tap=tap) if head else {}
-    return step.solve(head, saved, state, stats)
+    stats = stream.observe_head(work.state.model, residuals, needs, tap=tap) if head else {}
+    step.solve(head, saved, work, stats)

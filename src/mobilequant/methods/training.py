@@ -225,13 +225,3 @@ def require_codes(state: QuantizedModel, names: Sequence[str], method: str) -> d
             f"method {method!r} starts from codes, and {missing[0]} has none", "Put gptq or rtn in front of it."
         )
     return {name: state.weights[name] for name in names}
-
-
-def require_ranges(state: QuantizedModel, method: str) -> None:
-    """Every activation has parameters.
-
-    Raises:
-        UsageError: there are none yet.
-    """
-    if any(name not in state.activations for name in point.all_points(state.model.arch)):
-        raise UsageError(f"method {method!r} trains ranges, and there are none yet", "Put ranges in front of it.")

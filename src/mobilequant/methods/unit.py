@@ -10,7 +10,7 @@ from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.pipeline.method import UnitKind
 
-HEAD, MODEL = "head", "model"
+HEAD, MODEL = point.HEAD, "model"
 
 
 def entry_units(kind: UnitKind, arch: Architecture) -> list[str]:

@@ -13,6 +13,7 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import CheckpointError
 from mobilequant.models.decoder import Tap, block, embed, final_norm, head, untouched
 from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.out_of_memory import OF_PASSES, naming
 from mobilequant.observe.absmax import AbsMaxCollector, TokenAbsMaxCollector
 from mobilequant.observe.collector import Collector
 from mobilequant.observe.hessian import HessianCollector
@@ -99,6 +100,7 @@ def collect(
 
     Raises:
         CheckpointError: the model overflows.
+        ResourceError: the memory of the GPU does not suffice; names the block.
     """
     wanted = list(needs)
     observer = Observer(model, wanted)
@@ -108,10 +110,12 @@ def collect(
     for window in track(own, task, len(own)):
         hidden = embed(model, window[None], tap=observer, start=len(prefix) if prefix else 0)
         for layer in range(min(depth, model.arch.num_layers)):
-            hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
+            with naming(f"layers.{layer} in the pass for {task}", OF_PASSES):
+                hidden = block(model, layer, hidden, tap=observer, prefix=prefix)
             _require_finite(hidden, layer)
         if depth > model.arch.num_layers:
-            behind_blocks(model, hidden, tap=observer)
+            with naming(f"the head in the pass for {task}", OF_PASSES):
+                behind_blocks(model, hidden, tap=observer)
         return_freed_memory()
     if prefix:
         observer.see_prefix(model.arch, prefix)

@@ -16,6 +16,7 @@ from mobilequant.arch import point
 from mobilequant.models import decoder
 from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.out_of_memory import OF_PASSES, naming
 from mobilequant.observe.collect import Observer
 from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Need
@@ -32,19 +33,29 @@ def enter(model: Model, windows: Tensor, *, tap: Tap, start: int = 0) -> Residua
 
 @torch.inference_mode()
 def advance(model: Model, layer: int, residuals: Residuals, *, tap: Tap, prefix: KVPrefix | None) -> Residuals:
-    """The residuals behind a block."""
-    return [decoder.block(model, layer, hidden, tap=tap, prefix=prefix) for hidden in residuals]
+    """The residuals behind a block.
+
+    Raises:
+        ResourceError: the memory of the GPU does not suffice; names the block.
+    """
+    with naming(f"the pass through layers.{layer}", OF_PASSES):
+        return [decoder.block(model, layer, hidden, tap=tap, prefix=prefix) for hidden in residuals]
 
 
 @torch.inference_mode()
 def observe_block(
     model: Model, layer: int, residuals: Residuals, needs: Iterable[Need], *, tap: Tap, prefix: KVPrefix | None
 ) -> dict[Need, Any]:
-    """Statistics of the points of one block, seen behind ``tap``."""
+    """Statistics of the points of one block, seen behind ``tap``.
+
+    Raises:
+        ResourceError: the memory of the GPU does not suffice; names the block.
+    """
     start = point.at(layer, "")
     observer = Observer(model, (need for need in needs if need.point.startswith(start)), tap=tap)
-    for hidden in residuals:
-        decoder.block(model, layer, hidden, tap=observer, prefix=prefix)
+    with naming(f"the pass through layers.{layer}", OF_PASSES):
+        for hidden in residuals:
+            decoder.block(model, layer, hidden, tap=observer, prefix=prefix)
     return observer.merged_results()
 
 

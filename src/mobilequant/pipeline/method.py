@@ -64,11 +64,29 @@ class Unit:
     activations: Mapping[str, QParams]
 
 
+RewriteKind = Literal[
+    "fold_gains", "to_rms_norm", "rotate_residual", "rotate_values", "fold", "scale_residual", "scale_head_norm_input"
+]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A function-preserving change of many tensors, told by the little that it takes (``transforms.rewrite``).
+
+    It is what a checkpoint keeps, and it is carried out a part of the model at a time (ADR 0015).
+    """
+
+    kind: RewriteKind
+    where: str = ""
+    factor: torch.Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Result:
     """What a method changes. Names are those of ``arch.point``; ``measures`` go to log, report and results.
 
-    ``norm``: what the norms of the residual become, for tensors that make both kinds of norm the same (ADR 0011).
+    ``rewrites`` are carried out in their order, before all else is taken in. ``norm``: what the norms of the residual
+    become, for tensors that make both kinds of norm the same (ADR 0011).
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -76,9 +94,10 @@ class Result:
     weights: dict[str, QuantizedWeight] = field(default_factory=dict)
     measures: dict[str, float] = field(default_factory=dict)
     norm: Literal["rms"] | None = None
+    rewrites: tuple[Rewrite, ...] = ()
 
     def to(self, device: str | torch.device) -> Result:
-        """A copy on another device; what stands under two names stays one object."""
+        """A copy on another device; what stands under two names stays one object. Rewrites go where they are needed."""
         return replace(self, tensors=on_device(self.tensors, device), weights=on_device(self.weights, device))
 
 

@@ -14,12 +14,14 @@ from mobilequant.pipeline.quantity import size
 
 @dataclass(frozen=True)
 class Plan:
-    """An estimate: wall time, peak memory of the process, and disk for the work folder and the package."""
+    """An estimate: wall time, peak memory of the process, disk for the work folder and the package, and peak memory of
+    the GPU where there is one."""
 
     time_s: float
     memory_bytes: int
     work_bytes: int
     package_bytes: int
+    device_bytes: int = 0
 
     def shared(self, processes: int, here: int) -> Plan:
         """The plan where so many processes share the work, some of them here, each with a model of its own."""

@@ -2,7 +2,8 @@
 
     header["result"] = {"tensors": {name: key}, "activations": {name: [scale, zero_point, format, qmin, qmax]},
                         "weights": {name: index}, "matrices": [{codes, scale, group_multiplier, qtype}],
-                        "measures": {name: number}, "norm": "rms" or null}
+                        "measures": {name: number}, "norm": "rms" or null,
+                        "rewrites": [[kind, where, key of the factor or null]]}
 
 A tensor or matrix that stands under two names (a tied head) is stored once, and is one object again after loading.
 """
@@ -12,12 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import BY_NAME
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.pipeline.method import Result
+from mobilequant.pipeline.method import Result, Rewrite, RewriteKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,7 @@ def to_bytes(result: Result) -> bytes:
         "matrices": described,
         "measures": result.measures,
         "norm": result.norm,
+        "rewrites": [[each.kind, each.where, store.add_optional(each.factor)] for each in result.rewrites],
     }
     return save(store.tensors, metadata={_HEADER: json.dumps(header)})
 
@@ -68,8 +70,9 @@ def read(path: Path) -> Result:
             weights={name: matrices[index] for name, index in header["weights"].items()},
             measures=header["measures"],
             norm=header["norm"],
+            rewrites=tuple(_rewrite(entry, tensors) for entry in header.get("rewrites", ())),
         )
-    except (SafetensorError, KeyError, TypeError, IndexError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, IndexError, OSError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
@@ -99,6 +102,9 @@ class _TensorStore:
             self.tensors[key] = _own_storage(tensor.detach().cpu())
         return key
 
+    def add_optional(self, tensor: torch.Tensor | None) -> str | None:
+        return None if tensor is None else self.add(tensor)
+
 
 def _own_storage(tensor: torch.Tensor) -> torch.Tensor:
     """The format refuses tensors that are views of one memory block."""
@@ -107,11 +113,10 @@ def _own_storage(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _describe(weight: QuantizedWeight, store: _TensorStore) -> dict[str, Any]:
-    group = weight.group_multiplier
     return {
         "codes": store.add(weight.codes),
         "scale": store.add(weight.scale),
-        "group_multiplier": None if group is None else store.add(group),
+        "group_multiplier": store.add_optional(weight.group_multiplier),
         "qtype": weight.qtype.name,
     }
 
@@ -124,3 +129,10 @@ def _matrix(entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Quantize
         BY_NAME[entry["qtype"]],
         None if group is None else tensors[group],
     )
+
+
+def _rewrite(entry: list[Any], tensors: dict[str, torch.Tensor]) -> Rewrite:
+    kind, where, key = entry
+    if kind not in get_args(RewriteKind):
+        raise ValueError(f"it names the rewrite {kind!r}, which is not known")
+    return Rewrite(kind, where, None if key is None else tensors[key])

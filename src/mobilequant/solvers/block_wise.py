@@ -49,6 +49,8 @@ def train_blocks(
         task = _task(student, layer, reached, wanted, loss, windows[:1])
         memory = memory_of(task.name) if memory_of else None
         histories.append(train(task, schedule, order, memory=memory, track=track))
+        for leaf in task.leaves.values():
+            leaf.grad = None  # all blocks' gradients would be another model
         reached = _advance(partial(student.block, layer), reached)
     return histories
 

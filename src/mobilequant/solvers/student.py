@@ -20,10 +20,10 @@ from mobilequant.arch import point
 from mobilequant.models import decoder
 from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.out_of_memory import naming
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors, Transform, Weights
-from mobilequant.solvers.out_of_memory import naming
 
 
 class Ranges(Piece, Protocol):

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.errors import TrainingError
+from mobilequant.models.out_of_memory import naming
 from mobilequant.pipeline import parallel
 from mobilequant.pipeline.method import Result
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.solvers.captured_step import CapturedStep
 from mobilequant.solvers.learned.piece import Tensors
-from mobilequant.solvers.out_of_memory import naming
 from mobilequant.solvers.precision import tensor_float32
 from mobilequant.solvers.schedule import Schedule
 

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import scale_pairs
 
 
-def fold_gains(tensors: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
+def fold_gains(tensors: Mapping[str, Tensor], arch: Architecture, part: str | None = None) -> dict[str, Tensor]:
     """The changed tensors when all norms that read the residual have gain one and, where they had one, bias zero.
 
-    A tied head is untied by it: only the head reads what the final norm multiplies.
+    A tied head is untied by it: only the head reads what the final norm multiplies. ``part``: only what lies there.
     """
     changed: dict[str, Tensor] = {}
-    for norm, readers in norm_readers(arch).items():
+    for norm, readers in norm_readers(arch, part).items():
         gain, bias = tensors[f"{norm}.weight"], tensors.get(f"{norm}.bias")
         for reader in readers:
             changed |= _read_plain(tensors, reader, gain, bias)
@@ -30,10 +31,10 @@ def fold_gains(tensors: Mapping[str, Tensor], arch: Architecture) -> dict[str, T
     return changed
 
 
-def norm_readers(arch: Architecture) -> dict[str, tuple[str, ...]]:
-    """Every norm that reads the residual stream, and the linears that read the norm."""
+def norm_readers(arch: Architecture, part: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Every norm that reads the residual stream (in a part, where one is given), and the linears that read the norm."""
     pairs = [pair for pair in scale_pairs(arch) if pair.kind.startswith("norm_to_")]
-    return {norm: pair.consumers for pair in pairs for norm in pair.producers}
+    return {norm: pair.consumers for pair in pairs for norm in point.within(part, pair.producers)}
 
 
 def _read_plain(tensors: Mapping[str, Tensor], reader: str, gain: Tensor, bias: Tensor | None) -> dict[str, Tensor]:

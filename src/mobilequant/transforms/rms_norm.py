@@ -15,17 +15,20 @@ from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 
 
-def to_rms_norm(tensors: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
+def to_rms_norm(tensors: Mapping[str, Tensor], arch: Architecture, part: str | None = None) -> dict[str, Tensor]:
     """The changed tensors when the channels of the residual have mean zero: then ``Model.with_rms_norms`` is the same
-    function. An RMSNorm has no bias, so this comes behind ``fold_gains``. A tied head is untied by it.
+    function. An RMSNorm has no bias, so this comes behind ``fold_gains``. A tied head is untied by it. ``part``: only
+    what lies there.
 
     Raises:
         ValueError: the norms have biases, or are RMSNorms already; or a norm or a scale stands between the linears and
             the residual.
     """
     _require_plain_layer_norm(tensors, arch)
-    changed = {f"{name}.weight": _centered(tensors[f"{name}.weight"], dim=1) for name in point.tables(arch)}
-    for module in point.residual_writers(arch):
+    changed = {
+        f"{name}.weight": _centered(tensors[f"{name}.weight"], dim=1) for name in point.within(part, point.tables(arch))
+    }
+    for module in point.within(part, point.residual_writers(arch)):
         for name in (f"{module}.weight", f"{module}.bias"):
             if name in tensors:
                 changed[name] = _centered(tensors[name], dim=0)

@@ -61,15 +61,18 @@ def why_not_rotatable(tensors: Mapping[str, Tensor], arch: Architecture) -> str:
     return ""
 
 
-def residual_in_basis(tensors: Mapping[str, Tensor], arch: Architecture, rotation: Tensor) -> dict[str, Tensor]:
-    """``rotate_residual`` without its checks."""
-    readers = [reader for group in norm_readers(arch).values() for reader in group]
+def residual_in_basis(
+    tensors: Mapping[str, Tensor], arch: Architecture, rotation: Tensor, part: str | None = None
+) -> dict[str, Tensor]:
+    """``rotate_residual`` without its checks; of a part only, where one is given."""
+    rotation = rotation.to(tensors[f"{point.EMBED}.weight"].device, torch.float64)  # once, because it is large
+    readers = [reader for group in norm_readers(arch, part).values() for reader in group]
     changed = {}
-    for name in _weights_and_biases(tensors, point.residual_writers(arch)):
+    for name in _weights_and_biases(tensors, point.within(part, point.residual_writers(arch))):
         changed[name] = _product(rotation.mT, tensors[name])
-    for module in (*point.tables(arch), *readers):
+    for module in (*point.within(part, point.tables(arch)), *readers):
         weight = tensors[f"{module}.weight"]
-        changed[f"{module}.weight"] = (weight.double() @ rotation.to(weight.device, torch.float64)).to(weight)
+        changed[f"{module}.weight"] = (weight.double() @ rotation).to(weight)
     return changed
 
 

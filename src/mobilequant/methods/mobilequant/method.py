@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import train_as_published
 from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.state import require_ranges
 from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
     require_codes,
-    require_ranges,
     starting_scales,
     train_end_to_end,
     trained_linears,

@@ -11,7 +11,8 @@ from pydantic import Field
 from mobilequant.arch.pair import Kind
 from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, finished_as_published, published_student
 from mobilequant.methods.session import SESSION, Session, SessionMethod
-from mobilequant.methods.training import block_losses, require_ranges
+from mobilequant.methods.state import require_ranges
+from mobilequant.methods.training import block_losses
 from mobilequant.pipeline.method import FrozenConfig, Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.block_wise import PUBLISHED, train_blocks

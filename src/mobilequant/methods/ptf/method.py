@@ -11,10 +11,8 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.numerics.exponent import largest_exponent
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Rewrite, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.transforms.head_norm import scale_head_norm_input
-from mobilequant.transforms.residual import scale_residual
 
 HEADS: tuple[Literal["q"], Literal["k"]] = ("q", "k")
 
@@ -45,18 +43,19 @@ class Ptf:
         return [Need("absmax", name) for name in (*point.residual_points(arch), *heads)]
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The scaled writers, and the scales that the norms undo."""
+        """The scales of all writers, which the norms undo."""
         arch = unit.arch
         residual = torch.stack([stats[Need("absmax", name)] for name in point.residual_points(arch)]).amax(dim=0)
         exponents = channel_exponents(residual, largest_exponent(arch.hidden_size))
-        changed = scale_residual(unit.tensors, arch, torch.exp2(exponents)) if exponents.any() else {}
+        rewrites = [Rewrite("scale_residual", factor=torch.exp2(exponents))] if exponents.any() else []
         for layer in range(arch.num_layers) if arch.qk_norm else ():
             for role in HEADS:
                 heads = stats[Need("absmax", point.at(layer, role))].view(-1, arch.head_dim).amax(dim=0)
                 scale = torch.exp2(channel_exponents(heads, largest_exponent(arch.head_dim)))
-                changed |= scale_head_norm_input(unit.tensors, arch, layer, role, scale)
+                rewrites.append(Rewrite("scale_head_norm_input", point.at(layer, role), scale))
         shifted, largest = exponents.count_nonzero().item(), exponents.max().item()
-        return Result(tensors=changed, measures={"shifted_channels": shifted, "largest_exponent": largest})
+        measures = {"shifted_channels": shifted, "largest_exponent": largest}
+        return Result(rewrites=tuple(rewrites), measures=measures)
 
 
 def channel_exponents(magnitudes: Tensor, largest: int) -> Tensor:

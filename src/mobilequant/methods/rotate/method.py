@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,13 +12,11 @@ from torch import Tensor
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.errors import UsageError
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Rewrite, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.transforms.fold_gain import fold_gains
 from mobilequant.transforms.hadamard import random_hadamard
 from mobilequant.transforms.orthogonal import random_orthogonal
-from mobilequant.transforms.rms_norm import to_rms_norm
-from mobilequant.transforms.rotation import rotate_residual, rotate_values, why_not_rotatable
+from mobilequant.transforms.rotation import why_not_rotatable
 
 Kind = Literal["hadamard", "orthogonal", "none"]
 _RANDOM: Mapping[str, Callable[[int, torch.Generator], Tensor]] = {
@@ -57,36 +54,31 @@ class Rotate:
         return []
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The rotated weights of the model.
+        """The rotations of the model, to be carried out.
 
         Raises:
             UsageError: a method before this one gave the channels of the residual units of their own.
         """
-        arch, tensors = unit.arch, dict(unit.tensors)
+        arch = unit.arch
         rotates_residual = self.rotates_residual(arch)
         if self.config.residual != "none" and not rotates_residual:
-            _log.warning("the residual is not rotated: %s", why_not_rotatable(tensors, arch))
-        changed = self._rotated_residual(tensors, arch, rng) if rotates_residual else {}
-        tensors |= changed
+            _log.warning("the residual is not rotated: %s", why_not_rotatable(unit.tensors, arch))
+        rewrites = self._rotated_residual(unit, rng) if rotates_residual else []
         for layer in range(arch.num_layers) if self.config.heads != "none" else ():
             matrices = [_RANDOM[self.config.heads](arch.head_dim, rng) for _ in range(arch.num_kv_heads)]
-            changed |= rotate_values(tensors, arch, layer, torch.stack(matrices))
+            rewrites.append(Rewrite("rotate_values", f"layers.{layer}", torch.stack(matrices)))
         measures = {"residual_rotated": float(rotates_residual), "heads_rotated": float(self.config.heads != "none")}
-        return Result(tensors=changed, measures=measures, norm="rms" if rotates_residual else None)
+        return Result(rewrites=tuple(rewrites), measures=measures, norm="rms" if rotates_residual else None)
 
     def rotates_residual(self, arch: Architecture) -> bool:
         """Whether the residual of this model is rotated, and so its head untied."""
         return self.config.residual != "none" and not arch.post_norms
 
-    def _rotated_residual(
-        self, tensors: Mapping[str, Tensor], arch: Architecture, rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def _rotated_residual(self, unit: Unit, rng: torch.Generator) -> list[Rewrite]:
         """R1 with what must stand in front of it: no gains, RMSNorms only."""
-        reason = why_not_rotatable(tensors, arch)
+        reason = why_not_rotatable(unit.tensors, unit.arch)
         if reason:
             raise UsageError(f"method {self.name!r}: {reason}", f"Put {self.name!r} before ptf and smoothquant.")
-        changed = fold_gains(tensors, arch)
-        if arch.norm == "layer":
-            changed |= to_rms_norm({**tensors, **changed}, arch)
-        rotation = _RANDOM[self.config.residual](arch.hidden_size, rng)
-        return changed | rotate_residual({**tensors, **changed}, replace(arch, norm="rms"), rotation)
+        norms = [Rewrite("to_rms_norm")] if unit.arch.norm == "layer" else []
+        rotation = _RANDOM[self.config.residual](unit.arch.hidden_size, rng)
+        return [Rewrite("fold_gains"), *norms, Rewrite("rotate_residual", factor=rotation)]

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import torch
 
 from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.state import require_ranges
 from mobilequant.methods.training import (
     TrainingConfig,
     base_model,
     require_codes,
-    require_ranges,
     train_end_to_end,
     trained_linears,
     with_rounded_tables,

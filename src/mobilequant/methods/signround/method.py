@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.state import require_ranges
 from mobilequant.methods.training import (
     base_model,
     block_linears,
@@ -16,7 +17,6 @@ from mobilequant.methods.training import (
     finished,
     learned_ranges,
     relative_schedule,
-    require_ranges,
     starting_scales,
     with_nearest_head,
     with_rounded_tables,

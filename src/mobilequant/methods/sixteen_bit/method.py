@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mobilequant.arch import point
-from mobilequant.errors import DataError, UsageError
+from mobilequant.errors import DataError
 from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.state import require_ranges
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qparams import QParams
 from mobilequant.pipeline import parallel
@@ -57,7 +57,7 @@ class SixteenBit(SessionMethod[SixteenBitConfig]):
             DataError: no window is left to hold out.
         """
         session: Session = stats[SESSION]
-        _require_ranges(unit)
+        require_ranges(session.state, self.name)
         wide = _once(session, "widened", lambda: Result(activations=self._widened(session))).activations
         measures: dict[str, float] = {"sixteen_bit": len(wide)}
         if not self.config.remove:
@@ -117,8 +117,3 @@ def _split(windows: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError("one calibration window leaves none to hold out", "Set data.count to 2 or more.")
     count = max(1, len(windows) // HELD_OUT)
     return windows[:-count], windows[-count:]
-
-
-def _require_ranges(unit: Unit) -> None:
-    if any(name not in unit.activations for name in point.all_points(unit.arch)):
-        raise UsageError("method 'sixteen_bit' changes ranges, and there are none yet", "Put it behind ranges.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.methods.smoothquant.scale import SmoothScale, in_powers_of_two, smooth_scale
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Rewrite, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.transforms.scale import fold, reduce_max
 
@@ -57,17 +57,16 @@ class SmoothQuant:
         return list(dict.fromkeys(need for pair in pairs for need in self._needs(pair)))
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The folded tensors of one block, or of final norm and lm_head."""
+        """The scales of one block, or of final norm and lm_head."""
         tensors, measures = dict(unit.tensors), {"dead_channels": 0.0}
-        changed: dict[str, Tensor] = {}
+        rewrites = []
         for pair in self._pairs_of(unit):
             found = self._scale(tensors, unit.arch, pair, stats)
-            folded = fold(tensors, unit.arch, pair, found.scale)
-            tensors |= folded
-            changed |= folded
+            tensors |= fold(tensors, unit.arch, pair, found.scale)
+            rewrites.append(Rewrite("fold", pair.name, found.scale))
             measures["dead_channels"] += found.dead_channels
             measures[f"{pair.kind}_spread"] = (found.scale.max() / found.scale.min()).item()
-        return Result(tensors=changed, measures=measures)
+        return Result(rewrites=tuple(rewrites), measures=measures)
 
     def _pairs_of(self, unit: Unit) -> list[ScalePair]:
         """Last pair first: a norm's scale must see the rows of its readers as the other pairs leave them."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.numerics.weight import QuantizedWeight
 
-HEAD = "head"
+HEAD, part_of = point.HEAD, point.part_of
 
 Tensors = dict[str, Tensor]
 
@@ -45,11 +45,6 @@ class Weights(Piece, Protocol):
     def finished(self, tensors: Mapping[str, Tensor], part: str) -> dict[str, QuantizedWeight]:
         """Integer codes and scales of every matrix of a part, from the tensors in front of this piece."""
         ...
-
-
-def part_of(name: str) -> str:
-    """The part in which a linear, a norm or an activation lies: ``part_of("layers.3.down") == "layers.3"``."""
-    return f"layers.{point.layer_of(name)}" if name.startswith("layers.") else HEAD
 
 
 def leaf(value: Tensor) -> Tensor:
