@@ -15,6 +15,7 @@ from mobilequant.methods.omniquant.method import OmniQuant
 from mobilequant.methods.ptf.method import Ptf
 from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rotate.method import Rotate
+from mobilequant.methods.rotate_keys.method import RotateKeys
 from mobilequant.methods.rtn.method import Rtn
 from mobilequant.methods.self_distillation.method import SelfDistillation
 from mobilequant.methods.signround.method import SignRound
@@ -23,7 +24,7 @@ from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
 _IN_ORDER = (
-    *(Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
+    *(Rotate, RotateKeys, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
     *(OmniQuant, SignRound, MobileQuant, SelfDistillation),
 )
 METHODS: Mapping[str, type[Any]] = {method.name: method for method in _IN_ORDER}

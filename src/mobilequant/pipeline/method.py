@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mobilequant.numerics.weight import QuantizedWeight
 
 UnitKind = Literal["linear", "block", "model"]
-StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "hessian", "session"]
+StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "plane_reach", "hessian", "session"]
 Inputs = Literal["float", "quantized", "session"]
 
 
@@ -46,6 +46,7 @@ class Need:
     ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
     ``absmax``: largest magnitude per channel, (C,); ``mean``: average per channel, (C,) float64;
     ``token_absmax``: largest magnitude of each token, (N, T);
+    ``plane_reach``: how far queries or keys reach in the planes that RoPE turns, (H, planes, directions);
     ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``;
     ``session``: no statistic, but model and windows themselves, a ``methods.session.Session`` (ADR 0012).
     """

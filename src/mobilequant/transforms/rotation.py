@@ -116,14 +116,22 @@ def rotate_keys(
         ValueError: the model normalizes its heads, which a rotation of q and k does not commute with; the shapes are
             others; or a number is not finite.
     """
+    reason = why_not_key_rotatable(arch, layer)
     if arch.qk_norm:
-        raise ValueError(f"{arch.family} normalizes heads between the projections and RoPE; q and k cannot be rotated")
+        raise ValueError(reason)
     pairs, what = _turning_pairs(arch, layer), f"of the rotation of {point.at(layer, 'k')}"
     _check_shape(f"the angle {what}", angle, (arch.num_kv_heads, pairs))
     _check_shape(f"log_scale {what}", log_scale, (arch.num_kv_heads, arch.head_dim - pairs))
     if not bool(angle.isfinite().all() & log_scale.isfinite().all()):
         raise ValueError(f"an angle or a log_scale {what} is not finite")
     return keys_in_basis(tensors, arch, layer, angle, log_scale)
+
+
+def why_not_key_rotatable(arch: Architecture, layer: int) -> str:
+    """Why queries and keys of a layer have no angle that can be chosen; "" where they have."""
+    if arch.qk_norm:
+        return f"{arch.family} normalizes heads between the projections and RoPE, which no rotation commutes with"
+    return "" if arch.layers[layer].rope else f"{arch.family} has no RoPE there, and so no planes that it turns"
 
 
 def keys_in_basis(
