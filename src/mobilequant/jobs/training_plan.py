@@ -11,17 +11,18 @@ The products of attention count as two matrices of (query width, window) in each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.size import elements_per_token
 from mobilequant.jobs.model_size import block_parameters, matrix_sizes
+from mobilequant.methods.learned_rotation.method import LearnedRotation
 from mobilequant.methods.mobilequant.method import MobileQuant, MobileQuantConfig
 from mobilequant.methods.omniquant.method import OmniQuant, OmniQuantConfig
 from mobilequant.methods.self_distillation.method import SelfDistillation
 from mobilequant.methods.signround.method import SignRound, SignRoundConfig
-from mobilequant.methods.training import TrainingConfig
+from mobilequant.methods.training import DistillationConfig
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.pipeline.scheme import Scheme
@@ -51,7 +52,8 @@ class _Work:
     """What a method does, in windows.
 
     trained: with a backward pass. looked: forward only, by both models. distils: the teacher and both heads run in each
-    step. held: residuals of all windows that are kept. offsets: a leaf for each weight.
+    step. held: residuals of all windows that are kept. offsets: a leaf for each weight. turns: every matrix is
+    rotated in each step, and tables too in the end.
     """
 
     windows: int
@@ -64,6 +66,7 @@ class _Work:
     one_block: bool = False
     folds: bool = True
     offsets: bool = False
+    turns: bool = False
 
 
 def training_cost(
@@ -94,6 +97,8 @@ def _work(method: Method, windows: int) -> _Work | None:
         return _distilled(windows, config, folds=bool(config.pairs), offsets=config.weights == "rounding")
     if isinstance(method, SelfDistillation):
         return _distilled(windows, method.config, folds=False, offsets=True)
+    if isinstance(method, LearnedRotation):
+        return replace(_distilled(windows, method.config, folds=True, offsets=False), turns=True)
     if isinstance(method, OmniQuant):
         block_wise: OmniQuantConfig = method.config
         return _as_published(windows, block_wise.epochs, one_block=True)
@@ -102,7 +107,7 @@ def _work(method: Method, windows: int) -> _Work | None:
     return None
 
 
-def _distilled(windows: int, config: TrainingConfig, *, folds: bool, offsets: bool) -> _Work:
+def _distilled(windows: int, config: DistillationConfig, *, folds: bool, offsets: bool) -> _Work:
     seen = windows - config.held_out
     batches = config.schedule(seen).batches(seen)
     return _Work(
@@ -138,7 +143,9 @@ def _operations(work: _Work, arch: Architecture, window: int, device: str) -> fl
     head = arch.vocab_size * arch.hidden_size if work.distils else 0
     each_block = 6 + (2 if work.distils else 0) + (2 if work.recompute else 0)
     tokens = window * work.trained
-    matrices = tokens * (each_block * body + 12 * head) + window * work.looked * 4 * (body + head)
+    matrices: float = tokens * (each_block * body + 12 * head) + window * work.looked * 4 * (body + head)
+    if work.turns:
+        matrices += work.trained / work.batch * each_block * arch.hidden_size * block_parameters(arch)
     elements = tokens * _activations(arch, window) + work.trained / work.batch * block_parameters(arch)
     again = 4 / 3 if work.recompute else 1.0
     return matrices + ELEMENT[device] * elements * again
@@ -161,7 +168,8 @@ def _work_bytes(work: _Work, arch: Architecture) -> int:
     """The state, twice because the new one is written before the old one goes; codes; folded tensors."""
     rows = arch.num_layers * sum(rows for rows, _ in matrix_sizes(arch).values())
     state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + 2 * rows)
-    return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0))
+    tables = 2 * arch.vocab_size * arch.hidden_size if work.turns else 0
+    return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0)) + _FLOAT_BYTES * tables
 
 
 def _kept_per_token(arch: Architecture, scheme: Scheme, window: int) -> int:

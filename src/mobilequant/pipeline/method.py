@@ -113,8 +113,9 @@ class Method(Protocol):
     # Roles of the points whose values the result changes in the float model. A method behind this one that needs none
     # of them shares its data pass.
     changes: ClassVar[frozenset[str]]
-    # Whether it makes codes of weights. Only such a method may read the scheme's weight format: what the others do is
-    # the same for all formats, and runs that differ in nothing else share it (ADR 0010).
+    # Whether it rounds weights, to keep their codes or to learn from them. Only such a method may read the scheme's
+    # weight format: what the others do is the same for all formats, and runs that differ in nothing else share it
+    # (ADR 0010).
     rounds: ClassVar[bool]
     Config: ClassVar[type[FrozenConfig]]
     config: Any

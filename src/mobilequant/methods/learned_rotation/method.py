@@ -1,0 +1,127 @@
+"""SpinQuant (arXiv 2405.16406): rotations that weights absorb, learned against the float model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mobilequant.arch import point
+from mobilequant.errors import UsageError
+from mobilequant.methods.ranges.method import PROBS, attention_operands
+from mobilequant.methods.session import SESSION, Session, SessionMethod
+from mobilequant.methods.training import DistillationConfig, block_linears, divergences, divided, starting_scales
+from mobilequant.models.model import Model
+from mobilequant.models.quantized import QuantizedModel
+from mobilequant.numerics.qtype import UINT8
+from mobilequant.pipeline.method import Need, Result, Unit
+from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.end_to_end import distill
+from mobilequant.solvers.learned.measured_range import MeasuredRanges
+from mobilequant.solvers.learned.rotation import Rotations, TurnedStream
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights
+from mobilequant.solvers.range_search import WeightRange
+from mobilequant.solvers.student import Student
+from mobilequant.transforms.rotation import rotate_residual, rotate_values, why_not_ready, why_not_rotatable
+
+_log = logging.getLogger(__name__)
+
+
+class LearnedRotationConfig(DistillationConfig):
+    """Which rotations are learned, and how long."""
+
+    residual: bool = Field(True, description="Learn R1, one matrix for the residual stream of all layers.")
+    heads: bool = Field(True, description="Learn R2, a matrix per key/value head between v and o.")
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.residual or self.heads):
+            raise ValueError("residual and heads are both false, so that nothing is learned")
+        return self
+
+
+class LearnedRotation(SessionMethod[LearnedRotationConfig]):
+    """Starts from what ``rotate`` has folded, and leaves float tensors; codes and ranges come behind it.
+
+    While it learns, weights are rounded to nearest in the scheme's format, rows clipped as is learned with them, and
+    activations of 8 bits in ranges that are measured in each batch.
+    """
+
+    name: ClassVar[str] = "learned_rotation"
+    rounds: ClassVar[bool] = True  # no codes, but what it finds depends on the format of the weights
+    Config: ClassVar[type[LearnedRotationConfig]] = LearnedRotationConfig
+
+    def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
+        """The tensors in their new bases; the held-out divergence before and after.
+
+        Raises:
+            UsageError: codes or ranges are there already; or the norms have gains, or the channels of the residual
+                units of their own.
+            DataError: too few training windows.
+            TrainingError: the loss is no number any more.
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        session: Session = stats[SESSION]
+        state = session.state
+        _require_float(state, self.name)
+        residual = self.config.residual and _residual_rotates(state.model, self.name)
+        if not (residual or self.config.heads):
+            return Result()
+        rotations = Rotations(unit.arch, state.model.device, residual=residual, heads=self.config.heads)
+        rest, held_out = divided(session.training, self.config, self.name)
+        history = distill(
+            _student(state, rotations, self.config.recompute),
+            state.model,
+            state.prefix,
+            rest,
+            held_out,
+            self.config.schedule(len(rest)),
+            hidden_weight=0.0,  # the student's residual is in another basis
+            order=rng,
+            memory=session.memory("training"),
+            track=session.track,
+        )
+        return Result(tensors=_folded(state.model, rotations), measures=divergences(history))
+
+
+def _student(state: QuantizedModel, rotations: Rotations, recompute: bool) -> Student:
+    model, scheme, arch = state.model, state.scheme, state.model.arch
+    scales = starting_scales(state, block_linears(model), WeightRange())
+    weights = RoundedWeights(model, scheme, scales)
+    points = [name for name in point.all_points(arch) if scheme.activation_qtype(name) == UINT8]
+    known = {name: PROBS[UINT8] for name in points if point.role_of(name) == "probs"}
+    ranges = MeasuredRanges(points, model.device, known, attention_operands(arch))
+    return Student(model, state.prefix, (rotations,), weights, TurnedStream(ranges, rotations), recompute)
+
+
+def _folded(model: Model, rotations: Rotations) -> dict[str, Tensor]:
+    """The changed tensors, computed in float64 from matrices that are exactly orthogonal."""
+    arch, tensors = model.arch, dict(model.tensors)
+    residual, heads = rotations.finished()
+    changed = {} if residual is None else rotate_residual(tensors, arch, residual)
+    for layer, matrices in heads.items():
+        changed |= rotate_values({**tensors, **changed}, arch, layer, matrices)
+    return changed
+
+
+def _residual_rotates(model: Model, method: str) -> bool:
+    """Whether there is an R1 to learn."""
+    if model.arch.post_norms:
+        _log.warning("the residual is not rotated: %s", why_not_rotatable(model.tensors, model.arch))
+        return False
+    reason = why_not_rotatable(model.tensors, model.arch) or why_not_ready(model.tensors, model.arch)
+    if reason:
+        raise UsageError(f"method {method!r}: {reason}", f"Put rotate before {method!r}, ptf and smoothquant behind.")
+    return True
+
+
+def _require_float(state: QuantizedModel, method: str) -> None:
+    if state.activations or state.weights:
+        raise UsageError(
+            f"method {method!r} changes the bases of a model that has ranges or codes already",
+            f"Put {method!r} before the methods that make ranges and codes.",
+        )
