@@ -35,6 +35,7 @@ _FLOAT_BYTES = 4
 _LOGITS = 8  # of one window at a time: both models', their logarithms, and gradients
 _LEAF_COPIES = 5  # leaf, gradient, two moments, best state
 _KEPT_COPIES = 4  # on disk: no gradient
+_EXPONENTIAL = 24  # of a matrix, for the backward pass: a dozen products, in float64
 _LOOKS = 9  # at what is held out
 
 
@@ -159,6 +160,7 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
     matrices = (3 if work.folds else 2) * block_parameters(arch) * blocks // arch.num_layers
     in_training = _offsets(work, arch) // (arch.num_layers if work.one_block else 1)
     leaves = _offsets(work, arch) + (_LEAF_COPIES - 1) * in_training
+    leaves += (_LEAF_COPIES + _EXPONENTIAL) * _rotations(work, arch)
     logits = _LOGITS * window * arch.vocab_size if work.distils else 0
     held = work.held * work.windows * window * arch.hidden_size
     return _FLOAT_BYTES * (work.batch * window * per_token + matrices + leaves + logits + held)
@@ -167,7 +169,7 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
 def _work_bytes(work: _Work, arch: Architecture) -> int:
     """The state, twice because the new one is written before the old one goes; codes; folded tensors."""
     rows = arch.num_layers * sum(rows for rows, _ in matrix_sizes(arch).values())
-    state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + 2 * rows)
+    state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + _rotations(work, arch) + 2 * rows)
     tables = 2 * arch.vocab_size * arch.hidden_size if work.turns else 0
     return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0)) + _FLOAT_BYTES * tables
 
@@ -197,3 +199,9 @@ def _offsets(work: _Work, arch: Architecture) -> int:
         return 0
     has_head = not (work.one_block or arch.tied_head)
     return block_parameters(arch) + (arch.vocab_size * arch.hidden_size if has_head else 0)
+
+
+def _rotations(work: _Work, arch: Architecture) -> int:
+    """Leaves of learned rotations: one matrix for the residual, one for each key/value head."""
+    heads = arch.num_layers * arch.num_kv_heads * arch.head_dim**2
+    return arch.hidden_size**2 + heads if work.turns else 0
