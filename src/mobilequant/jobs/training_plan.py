@@ -54,7 +54,7 @@ class _Work:
 
     trained: with a backward pass. looked: forward only, by both models. distils: the teacher and both heads run in each
     step. held: residuals of all windows that are kept. offsets: a leaf for each weight. turns: every matrix is
-    rotated in each step, and tables too in the end.
+    rotated in each step, and none is written.
     """
 
     windows: int
@@ -167,11 +167,12 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
 
 
 def _work_bytes(work: _Work, arch: Architecture) -> int:
-    """The state, twice because the new one is written before the old one goes; codes; folded tensors."""
+    """The state, twice because the new one is written before the old one goes; codes; folded tensors or rotations."""
     rows = arch.num_layers * sum(rows for rows, _ in matrix_sizes(arch).values())
     state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + _rotations(work, arch) + 2 * rows)
-    tables = 2 * arch.vocab_size * arch.hidden_size if work.turns else 0
-    return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0)) + _FLOAT_BYTES * tables
+    if work.turns:
+        return state + 2 * _FLOAT_BYTES * _rotations(work, arch)
+    return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0))
 
 
 def _kept_per_token(arch: Architecture, scheme: Scheme, window: int) -> int:

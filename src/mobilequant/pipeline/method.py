@@ -66,7 +66,14 @@ class Unit:
 
 
 RewriteKind = Literal[
-    "fold_gains", "to_rms_norm", "rotate_residual", "rotate_values", "fold", "scale_residual", "scale_head_norm_input"
+    "fold_gains",
+    "to_rms_norm",
+    "rotate_residual",
+    "rotate_values",
+    "rotate_keys",
+    "fold",
+    "scale_residual",
+    "scale_head_norm_input",
 ]
 
 

@@ -17,6 +17,7 @@ from mobilequant.solvers.learned.rotation import Rotations, TurnedStream
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
 from mobilequant.solvers.student import Student
 from mobilequant.transforms.orthogonal import rotation_of
+from mobilequant.transforms.rewrite import rewritten
 from mobilequant.transforms.rotation import rotate_residual, rotate_values
 
 POST_NORMS = ("gemma2", "gemma3_text")
@@ -29,7 +30,7 @@ def rotatable(family):
     model = tiny_model(family)
     unit = Unit("model", model.arch, model.tensors, {})
     result = make("rotate", {}).apply(unit, {}, Scheme(8), unit_generator(0, "model"))
-    changed = model.with_tensors(result.tensors)
+    changed = rewritten(model, result.rewrites)
     return changed.with_rms_norms() if result.norm else changed
 
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.errors import UsageError
@@ -18,7 +17,7 @@ from mobilequant.methods.training import DistillationConfig, block_linears, dive
 from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import UINT8
-from mobilequant.pipeline.method import Need, Result, Unit
+from mobilequant.pipeline.method import Need, Result, Rewrite, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.end_to_end import distill
 from mobilequant.solvers.learned.measured_range import MeasuredRanges
@@ -26,7 +25,7 @@ from mobilequant.solvers.learned.rotation import Rotations, TurnedStream
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.student import Student
-from mobilequant.transforms.rotation import rotate_residual, rotate_values, why_not_ready, why_not_rotatable
+from mobilequant.transforms.rotation import why_not_ready, why_not_rotatable
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class LearnedRotation(SessionMethod[LearnedRotationConfig]):
     Config: ClassVar[type[LearnedRotationConfig]] = LearnedRotationConfig
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The tensors in their new bases; the held-out divergence before and after.
+        """The rotations, to be carried out; the held-out divergence before and after.
 
         Raises:
             UsageError: codes or ranges are there already; or the norms have gains, or the channels of the residual
@@ -85,7 +84,7 @@ class LearnedRotation(SessionMethod[LearnedRotationConfig]):
             memory=session.memory("training"),
             track=session.track,
         )
-        return Result(tensors=_folded(state.model, rotations), measures=divergences(history))
+        return Result(rewrites=tuple(_rewrites(rotations)), measures=divergences(history))
 
 
 def _student(state: QuantizedModel, rotations: Rotations, recompute: bool) -> Student:
@@ -98,14 +97,11 @@ def _student(state: QuantizedModel, rotations: Rotations, recompute: bool) -> St
     return Student(model, state.prefix, (rotations,), weights, TurnedStream(ranges, rotations), recompute)
 
 
-def _folded(model: Model, rotations: Rotations) -> dict[str, Tensor]:
-    """The changed tensors, computed in float64 from matrices that are exactly orthogonal."""
-    arch, tensors = model.arch, dict(model.tensors)
+def _rewrites(rotations: Rotations) -> list[Rewrite]:
+    """What is to be carried out, by matrices that are exactly orthogonal."""
     residual, heads = rotations.finished()
-    changed = {} if residual is None else rotate_residual(tensors, arch, residual)
-    for layer, matrices in heads.items():
-        changed |= rotate_values({**tensors, **changed}, arch, layer, matrices)
-    return changed
+    of_residual = [] if residual is None else [Rewrite("rotate_residual", factor=residual)]
+    return [*of_residual, *(Rewrite("rotate_values", f"layers.{layer}", each) for layer, each in heads.items())]
 
 
 def _residual_rotates(model: Model, method: str) -> bool:

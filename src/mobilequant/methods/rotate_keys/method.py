@@ -12,9 +12,9 @@ from torch import Tensor
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.methods.rotate_keys.angle import best_angles
-from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Unit, UnitKind
+from mobilequant.pipeline.method import FrozenConfig, Inputs, Need, Result, Rewrite, Unit, UnitKind
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.transforms.rotation import rotate_keys, why_not_key_rotatable
+from mobilequant.transforms.rotation import why_not_key_rotatable
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +42,15 @@ class RotateKeys:
         return [need for layer in layers for need in _needs(arch, layer)]
 
     def apply(self, unit: Unit, stats: Mapping[Need, Any], scheme: Scheme, rng: torch.Generator) -> Result:
-        """The turned rows of q and k of one block; final norm and lm_head have no keys."""
+        """The angles of one block, to be carried out; final norm and lm_head have no keys."""
         if unit.name == "head":
             return _told(unit.arch)
         arch, layer = unit.arch, point.layer_of(unit.name)
         if why_not_key_rotatable(arch, layer):
             return Result(measures={"planes_turned": 0.0})
         found = best_angles([_by_group(stats[need], arch) for need in _needs(arch, layer)])
-        free = found.angle.new_zeros(arch.num_kv_heads, arch.head_dim - found.angle.shape[1])
         return Result(
-            tensors=rotate_keys(unit.tensors, arch, layer, found.angle, free),
+            rewrites=(Rewrite("rotate_keys", unit.name, found.angle),),
             measures={
                 "planes_turned": float((found.angle != 0).sum()),
                 "largest_gain": found.gain.max().item(),
