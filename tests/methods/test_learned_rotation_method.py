@@ -63,6 +63,29 @@ def test_only_what_is_asked_for_is_learned():
     assert moved("llama", {"residual": False}) == {"rotate_values"}
     assert moved("llama", {"heads": False}) == {"rotate_residual"}
     assert moved("llama", {}) == {"rotate_residual", "rotate_values"}
+    assert moved("llama", {"residual": False, "heads": False, "keys": True}) == {"rotate_keys"}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_where_queries_and_keys_cannot_be_turned_nothing_is(family):
+    assert moved(family, {"residual": False, "heads": False, "keys": True}) == set()
+
+
+def test_keys_with_one_huge_dimension_learn_to_lie_along_the_diagonal():
+    """As the biases of Qwen make them: shared by two dimensions, 40 is 28 in each, and every step finer by that."""
+    model = tiny_model("qwen2")
+    bias = model.bias("layers.0.k").clone()
+    bias.view(2, 12)[:, 5] = 40.0
+    model = model.with_tensors({"layers.0.k.bias": bias})
+    windows = torch.randint(0, 96, (112, 12), generator=torch.Generator().manual_seed(4))
+    memory = InMemory(frozenset({"0-learned_rotation"}))
+    options = {"residual": False, "heads": False, "keys": True, "rate": 5.0, "epochs": 5}
+    methods = [make("learned_rotation", options), make("ranges", {}), make("rtn", {})]
+    run_methods(model, Scheme(8), methods, windows, prefix=PREFIX, checkpoint=memory)
+    result = memory.results["0-learned_rotation", "model"]
+    assert result.measures["kl_after"] < 0.85 * result.measures["kl_before"]
+    angles = next(each.factor for each in result.rewrites if each.where == "layers.0")
+    assert ((angles[:, 5] % (torch.pi / 2) - torch.pi / 4).abs() < 0.3).all()
 
 
 def divergence(model, found):
@@ -137,5 +160,5 @@ def test_ranges_and_codes_must_come_behind():
 def test_too_few_windows_and_nothing_to_learn_are_refused():
     with pytest.raises(DataError, match=r"learned_rotation.* needs at least 24 training windows"):
         run(tiny_model("llama"), {})
-    with pytest.raises(UsageError, match="both false"):
+    with pytest.raises(UsageError, match="all false"):
         make("learned_rotation", {"residual": False, "heads": False})

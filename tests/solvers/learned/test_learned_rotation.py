@@ -12,6 +12,7 @@ from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import UINT8
 from mobilequant.pipeline.method import Unit
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers.learned.key_angle import KeyAngles
 from mobilequant.solvers.learned.measured_range import MeasuredRanges
 from mobilequant.solvers.learned.rotation import Rotations, TurnedStream
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
@@ -44,7 +45,8 @@ def moved_student(family, *, recompute=False, prefix=True, residual=True, ranges
     rotations = Rotations(model.arch, model.device, residual=residual and family not in POST_NORMS, heads=True)
     constant = compute_prefix(model, PREFIX) if prefix else None
     turned = TurnedStream(ranges(model), rotations)
-    student = Student(model, constant, (rotations,), RoundedWeights(model, Scheme(8), {}), turned, recompute)
+    angles = KeyAngles(model.arch, model.device)
+    student = Student(model, constant, (rotations, angles), RoundedWeights(model, Scheme(8), {}), turned, recompute)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for leaf in student.parameters(student.parts()).values():

@@ -20,8 +20,9 @@ from mobilequant.numerics.qtype import UINT8
 from mobilequant.pipeline.method import Need, Result, Rewrite, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.end_to_end import distill
+from mobilequant.solvers.learned.key_angle import KeyAngles
 from mobilequant.solvers.learned.measured_range import MeasuredRanges
-from mobilequant.solvers.learned.rotation import Rotations, TurnedStream
+from mobilequant.solvers.learned.rotation import TURN, Rotations, TurnedStream
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.student import Student
@@ -36,10 +37,12 @@ class LearnedRotationConfig(DistillationConfig):
     residual: bool = Field(True, description="Learn R1, one matrix for the residual stream of all layers.")
     heads: bool = Field(True, description="Learn R2, a matrix per key/value head between v and o.")
 
+    keys: bool = Field(False, description="Learn the angles of queries and keys that RoPE lets through (Tₖ).")
+
     @model_validator(mode="after")
     def _learns(self) -> Self:
-        if not (self.residual or self.heads):
-            raise ValueError("residual and heads are both false, so that nothing is learned")
+        if not (self.residual or self.heads or self.keys):
+            raise ValueError("residual, heads and keys are all false, so that nothing is learned")
         return self
 
 
@@ -68,12 +71,15 @@ class LearnedRotation(SessionMethod[LearnedRotationConfig]):
         state = session.state
         _require_float(state, self.name)
         residual = self.config.residual and _residual_rotates(state.model, self.name)
-        if not (residual or self.config.heads):
+        device = state.model.device
+        rotations = Rotations(unit.arch, device, residual=residual, heads=self.config.heads)
+        angles = KeyAngles(unit.arch, device) if self.config.keys else None
+        student = _student(state, rotations, angles, self.config.recompute)
+        if not any(name.endswith(TURN) for name in student.parameters(student.parts())):
             return Result()
-        rotations = Rotations(unit.arch, state.model.device, residual=residual, heads=self.config.heads)
         rest, held_out = divided(session.training, self.config, self.name)
         history = distill(
-            _student(state, rotations, self.config.recompute),
+            student,
             state.model,
             state.prefix,
             rest,
@@ -84,24 +90,27 @@ class LearnedRotation(SessionMethod[LearnedRotationConfig]):
             memory=session.memory("training"),
             track=session.track,
         )
-        return Result(rewrites=tuple(_rewrites(rotations)), measures=divergences(history))
+        return Result(rewrites=tuple(_rewrites(rotations, angles)), measures=divergences(history))
 
 
-def _student(state: QuantizedModel, rotations: Rotations, recompute: bool) -> Student:
+def _student(state: QuantizedModel, rotations: Rotations, angles: KeyAngles | None, recompute: bool) -> Student:
     model, scheme, arch = state.model, state.scheme, state.model.arch
     scales = starting_scales(state, block_linears(model), WeightRange())
     weights = RoundedWeights(model, scheme, scales)
     points = [name for name in point.all_points(arch) if scheme.activation_qtype(name) == UINT8]
     known = {name: PROBS[UINT8] for name in points if point.role_of(name) == "probs"}
     ranges = MeasuredRanges(points, model.device, known, attention_operands(arch))
-    return Student(model, state.prefix, (rotations,), weights, TurnedStream(ranges, rotations), recompute)
+    transforms = (rotations, angles) if angles else (rotations,)
+    return Student(model, state.prefix, transforms, weights, TurnedStream(ranges, rotations), recompute)
 
 
-def _rewrites(rotations: Rotations) -> list[Rewrite]:
+def _rewrites(rotations: Rotations, angles: KeyAngles | None) -> list[Rewrite]:
     """What is to be carried out, by matrices that are exactly orthogonal."""
     residual, heads = rotations.finished()
     of_residual = [] if residual is None else [Rewrite("rotate_residual", factor=residual)]
-    return [*of_residual, *(Rewrite("rotate_values", f"layers.{layer}", each) for layer, each in heads.items())]
+    of_heads = [Rewrite("rotate_values", f"layers.{layer}", each) for layer, each in heads.items()]
+    turned = angles.finished() if angles else {}
+    return [*of_residual, *of_heads, *(Rewrite("rotate_keys", f"layers.{i}", each) for i, each in turned.items())]
 
 
 def _residual_rotates(model: Model, method: str) -> bool:

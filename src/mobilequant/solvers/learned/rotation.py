@@ -28,7 +28,7 @@ from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf
 from mobilequant.solvers.student import Ranges
 from mobilequant.transforms.orthogonal import rotation_of
 
-_KIND = "turn"
+TURN = "turn"  # the kind of leaf
 
 
 class Rotations:
@@ -48,8 +48,8 @@ class Rotations:
     def parameters(self, part: str) -> Tensors:
         """One leaf per block for its heads; that of the residual counts to the head of the model."""
         if part == HEAD:
-            return {} if self._residual is None else {f"residual.{_KIND}": self._residual}
-        return {f"{part}.v.{_KIND}": self._heads[part]} if part in self._heads else {}
+            return {} if self._residual is None else {f"residual.{TURN}": self._residual}
+        return {f"{part}.v.{TURN}": self._heads[part]} if part in self._heads else {}
 
     def turn_stream(self, hidden: Tensor) -> Tensor:
         """The residual (…, C) that the tables give, in the basis of the blocks."""
