@@ -32,7 +32,7 @@ SMOLLM2 = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-TRAINED = ("mobilequant", "omniquant", "self_distillation", "signround")
+TRAINED = ("mobilequant", "omniquant", "self_distillation", "signround", "learned_rotation")
 
 
 def cost(name, *, window=128, count=64, arch=None, device="cpu", **options):
@@ -55,7 +55,7 @@ def test_time_grows_with_epochs_windows_and_their_length(name):
     assert cost(name, epochs=2, window=256).memory_bytes > once.memory_bytes
 
 
-@pytest.mark.parametrize("name", ("mobilequant", "self_distillation"))
+@pytest.mark.parametrize("name", ("mobilequant", "self_distillation", "learned_rotation"))
 def test_batch_costs_memory_and_recompute_saves_it_for_time(name):
     small, large = (cost(name, batch=batch) for batch in (2, 8))
     assert large.memory_bytes > small.memory_bytes
@@ -86,6 +86,14 @@ def test_a_leaf_per_weight_is_kept_on_disk():
         tensor.numel() for name, tensor in tiny_model("llama").tensors.items() if name.startswith("layers.0.q.")
     )
     assert free.memory_bytes > codes.memory_bytes
+
+
+def test_rotating_the_weights_in_each_step_costs_time_and_memory_for_the_rotations():
+    learned, plain = cost("learned_rotation"), cost("mobilequant")
+    rotations = 48**2 + 2 * 2 * 12**2
+    assert learned.operations > plain.operations
+    assert learned.memory_bytes - plain.memory_bytes >= 4 * 5 * rotations
+    assert 4 * 10 * rotations <= learned.work_bytes
 
 
 def test_the_plan_of_a_recipe_counts_its_training_text():

@@ -30,7 +30,8 @@ SCHEDULE = Schedule(3, 2, {"slope": Rate(0.1, 0.01), "shift": Rate(0.2, 0.02)}, 
 X = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([1.0, -2.0, 3.0]) + 0.5
 KINDS = [kind for kind in get_args(StatisticKind) if kind != "session"]
-EXACT = {"range", "minmax", "absmax", "token_absmax"}
+EXACT = {"range", "minmax", "absmax", "token_absmax", "plane_reach"}
+ONLY_CHANNELS, ONLY_HEADS = ("mean", "hessian"), ("plane_reach",)
 TRAINED = [
     ("ranges", {"estimator": "minmax"}),
     ("rtn", {}),
@@ -59,7 +60,9 @@ def statistics(count):
     """Every kind at a point with channels and one with heads."""
     model = tiny_model("llama")
     needs = [Need(kind, name) for kind in KINDS for name in (point.at(1, "product"), point.at(0, "v"))]
-    wanted = [need for need in needs if need.kind not in ("mean", "hessian") or need.point.endswith("product")]
+    wanted = [
+        need for need in needs if need.kind not in (ONLY_CHANNELS if point.role_of(need.point) == "v" else ONLY_HEADS)
+    ]
     return collect(model, WINDOWS[:count], wanted, prefix=compute_prefix(model, (1, 5)))
 
 

@@ -9,16 +9,21 @@ from typing import Any
 from mobilequant.errors import UsageError, did_you_mean
 from mobilequant.pipeline.recipe import CalibrationData, Recipe
 
+Methods = Sequence[str | dict[str, Any]]
+
 SCHEMES = {"w8a8": "static_w8c_a8_kv8", "w4a8": "static_w4c_a8_kv8", "w4g64a8": "static_w4g64_a8_kv8"}
 
 _NORM_PAIRS = ["norm_to_qkv", "norm_to_mlp", "v_to_o"]
 _ALL_PAIRS = ["norm_to_qkv", "norm_to_mlp", "norm_to_head", "up_to_down", "v_to_o", "q_to_k"]
 _MINMAX, _MSE = {"ranges": {"estimator": "minmax"}}, {"ranges": {"estimator": "mse"}}
 _ROTATE_R1, _ROTATE = {"rotate": {"heads": "none"}}, "rotate"
+_LEARN_ROTATIONS: Methods = [
+    _ROTATE,
+    {"smoothquant": {"pairs": ["up_to_down", "q_to_k"]}},  # what no rotation reaches
+    "learned_rotation",
+]
 _WIDEN = {"sixteen_bit": {"fraction_of_down": 0.1}}
 _PUBLISHED = {"alpha": 0.5, "balance": "input"}
-
-Methods = Sequence[str | dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -74,4 +79,5 @@ def _steps() -> list[tuple[str, int, Methods]]:
         ("+ learned ranges", 2, [_ROTATE, *ours, "gptq", learned]),
         ("+ learned scales", 2, [_ROTATE, *ours, "gptq", "mobilequant"]),
         ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, "gptq", "mobilequant"]),  # chosen before training sees it
+        ("+ learned R1, R2", 2, [*_LEARN_ROTATIONS, *ours, _WIDEN, "gptq", "mobilequant"]),
     ]

@@ -22,7 +22,8 @@ from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.resource import Plan
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
-_PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0, "rotate": 0.0}  # ptf shares the pass of its neighbour
+# ptf and rotate_keys share the pass of their neighbour.
+_PASSES = {"gptq": 3.0, "rtn": 0.0, "ptf": 0.0, "rotate": 0.0, "rotate_keys": 0.0}
 _PREFIX_PASSES = 2.0
 _SIXTEEN_BIT_PASSES = 2.0
 _ISLAND_PASSES = 4.0  # ranges, and about six tries of a quarter of the windows, float and rounded

@@ -11,17 +11,18 @@ The products of attention count as two matrices of (query width, window) in each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.size import elements_per_token
 from mobilequant.jobs.model_size import block_parameters, matrix_sizes
+from mobilequant.methods.learned_rotation.method import LearnedRotation
 from mobilequant.methods.mobilequant.method import MobileQuant, MobileQuantConfig
 from mobilequant.methods.omniquant.method import OmniQuant, OmniQuantConfig
 from mobilequant.methods.self_distillation.method import SelfDistillation
 from mobilequant.methods.signround.method import SignRound, SignRoundConfig
-from mobilequant.methods.training import TrainingConfig
+from mobilequant.methods.training import DistillationConfig
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.pipeline.scheme import Scheme
@@ -34,6 +35,7 @@ _FLOAT_BYTES = 4
 _LOGITS = 8  # of one window at a time: both models', their logarithms, and gradients
 _LEAF_COPIES = 5  # leaf, gradient, two moments, best state
 _KEPT_COPIES = 4  # on disk: no gradient
+_EXPONENTIAL = 24  # of a matrix, for the backward pass: a dozen products, in float64
 _LOOKS = 9  # at what is held out
 
 
@@ -51,7 +53,8 @@ class _Work:
     """What a method does, in windows.
 
     trained: with a backward pass. looked: forward only, by both models. distils: the teacher and both heads run in each
-    step. held: residuals of all windows that are kept. offsets: a leaf for each weight.
+    step. held: residuals of all windows that are kept. offsets: a leaf for each weight. turns: every matrix is
+    rotated in each step, and none is written.
     """
 
     windows: int
@@ -64,6 +67,7 @@ class _Work:
     one_block: bool = False
     folds: bool = True
     offsets: bool = False
+    turns: bool = False
 
 
 def training_cost(
@@ -94,6 +98,8 @@ def _work(method: Method, windows: int) -> _Work | None:
         return _distilled(windows, config, folds=bool(config.pairs), offsets=config.weights == "rounding")
     if isinstance(method, SelfDistillation):
         return _distilled(windows, method.config, folds=False, offsets=True)
+    if isinstance(method, LearnedRotation):
+        return replace(_distilled(windows, method.config, folds=True, offsets=False), turns=True)
     if isinstance(method, OmniQuant):
         block_wise: OmniQuantConfig = method.config
         return _as_published(windows, block_wise.epochs, one_block=True)
@@ -102,7 +108,7 @@ def _work(method: Method, windows: int) -> _Work | None:
     return None
 
 
-def _distilled(windows: int, config: TrainingConfig, *, folds: bool, offsets: bool) -> _Work:
+def _distilled(windows: int, config: DistillationConfig, *, folds: bool, offsets: bool) -> _Work:
     seen = windows - config.held_out
     batches = config.schedule(seen).batches(seen)
     return _Work(
@@ -138,7 +144,9 @@ def _operations(work: _Work, arch: Architecture, window: int, device: str) -> fl
     head = arch.vocab_size * arch.hidden_size if work.distils else 0
     each_block = 6 + (2 if work.distils else 0) + (2 if work.recompute else 0)
     tokens = window * work.trained
-    matrices = tokens * (each_block * body + 12 * head) + window * work.looked * 4 * (body + head)
+    matrices: float = tokens * (each_block * body + 12 * head) + window * work.looked * 4 * (body + head)
+    if work.turns:
+        matrices += work.trained / work.batch * each_block * arch.hidden_size * block_parameters(arch)
     elements = tokens * _activations(arch, window) + work.trained / work.batch * block_parameters(arch)
     again = 4 / 3 if work.recompute else 1.0
     return matrices + ELEMENT[device] * elements * again
@@ -152,15 +160,18 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
     matrices = (3 if work.folds else 2) * block_parameters(arch) * blocks // arch.num_layers
     in_training = _offsets(work, arch) // (arch.num_layers if work.one_block else 1)
     leaves = _offsets(work, arch) + (_LEAF_COPIES - 1) * in_training
+    leaves += (_LEAF_COPIES + _EXPONENTIAL) * _rotations(work, arch)
     logits = _LOGITS * window * arch.vocab_size if work.distils else 0
     held = work.held * work.windows * window * arch.hidden_size
     return _FLOAT_BYTES * (work.batch * window * per_token + matrices + leaves + logits + held)
 
 
 def _work_bytes(work: _Work, arch: Architecture) -> int:
-    """The state, twice because the new one is written before the old one goes; codes; folded tensors."""
+    """The state, twice because the new one is written before the old one goes; codes; folded tensors or rotations."""
     rows = arch.num_layers * sum(rows for rows, _ in matrix_sizes(arch).values())
-    state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + 2 * rows)
+    state = 2 * _KEPT_COPIES * _FLOAT_BYTES * (_offsets(work, arch) + _rotations(work, arch) + 2 * rows)
+    if work.turns:
+        return state + 2 * _FLOAT_BYTES * _rotations(work, arch)
     return state + block_parameters(arch) * (1 + (_FLOAT_BYTES if work.folds else 0))
 
 
@@ -189,3 +200,9 @@ def _offsets(work: _Work, arch: Architecture) -> int:
         return 0
     has_head = not (work.one_block or arch.tied_head)
     return block_parameters(arch) + (arch.vocab_size * arch.hidden_size if has_head else 0)
+
+
+def _rotations(work: _Work, arch: Architecture) -> int:
+    """Leaves of learned rotations: one matrix for the residual, one for each key/value head."""
+    heads = arch.num_layers * arch.num_kv_heads * arch.head_dim**2
+    return arch.hidden_size**2 + heads if work.turns else 0

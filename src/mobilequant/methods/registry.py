@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from mobilequant.errors import UsageError, did_you_mean
 from mobilequant.methods.center.method import Center
 from mobilequant.methods.gptq.method import Gptq
+from mobilequant.methods.learned_rotation.method import LearnedRotation
 from mobilequant.methods.mobilequant.method import MobileQuant
 from mobilequant.methods.omniquant.method import OmniQuant
 from mobilequant.methods.ptf.method import Ptf
 from mobilequant.methods.ranges.method import Ranges
 from mobilequant.methods.rotate.method import Rotate
+from mobilequant.methods.rotate_keys.method import RotateKeys
 from mobilequant.methods.rtn.method import Rtn
 from mobilequant.methods.self_distillation.method import SelfDistillation
 from mobilequant.methods.signround.method import SignRound
@@ -23,7 +25,7 @@ from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
 
 _IN_ORDER = (
-    *(Rotate, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
+    *(Rotate, LearnedRotation, RotateKeys, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
     *(OmniQuant, SignRound, MobileQuant, SelfDistillation),
 )
 METHODS: Mapping[str, type[Any]] = {method.name: method for method in _IN_ORDER}

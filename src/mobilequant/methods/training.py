@@ -41,28 +41,34 @@ RATES = {
     "prefix_value": 1e-3,
     "gain": 1e-3,
     "shift": 3e-2,
+    "turn": 1e-2,
 }
 _LARGEST_OFFSET_RATE = 1e-2
 _LAST = 0.05  # of the first rate
 _CHANGE_PREFIX = (PrefixEntries, VectorTuning)  # behind these the prefix is not what its tokens give
 
 
-class TrainingConfig(FrozenConfig):
+class DistillationConfig(FrozenConfig):
     """How much is trained, on how much at a time."""
 
     epochs: int = Field(1, ge=1, le=1000, description="How often each training window is seen.")
     batch: int = Field(8, ge=1, le=4096, description="Windows per step; the knob when memory is short.")
     rate: float = Field(1.0, gt=0.0, le=100.0, description="Factor on all learning rates.")
     held_out: int = Field(16, ge=1, le=1024, description="Training windows kept back to choose the best state by.")
-    hidden_weight: float = Field(
-        0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
-    )
-    prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
     recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
 
     def schedule(self, windows: int) -> Schedule:
         """The rates for so many training windows, falling to a twentieth."""
         return relative_schedule(self.epochs, self.batch, windows, self.rate, _LAST)
+
+
+class TrainingConfig(DistillationConfig):
+    """And what is trained beside what the method is about."""
+
+    hidden_weight: float = Field(
+        0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
+    )
+    prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
 
 
 def relative_schedule(epochs: int, batch: int, windows: int, rate: float, last: float) -> Schedule:
@@ -92,16 +98,8 @@ def train_end_to_end(
         DataError: fewer windows than a batch and what is held out.
         TrainingError, ResourceError: see ``trainer.train`` and ``Student.block``.
     """
-    state, windows = session.state, session.training
-    held_out = windows[: config.held_out]
-    rest = windows[config.held_out :]
-    if len(rest) < config.batch:
-        needed = config.held_out + config.batch
-        raise DataError(
-            f"method {method!r} needs at least {needed} training windows, {config.held_out} of them held out, and has "
-            f"{len(windows)}",
-            "Set training.count (or data.count) of the recipe higher, or batch and held_out of the method lower.",
-        )
+    state = session.state
+    rest, held_out = divided(session.training, config, method)
     if config.prefix and state.prefix:
         transforms = (*transforms, PrefixEntries(state.prefix))
     student = Student(base, state.prefix, transforms, weights, learned_ranges(state), config.recompute)
@@ -120,18 +118,36 @@ def train_end_to_end(
     return finished(student, state, history)
 
 
+def divided(windows: Tensor, config: DistillationConfig, method: str) -> tuple[Tensor, Tensor]:
+    """Windows to train on, and those that are held out.
+
+    Raises:
+        DataError: fewer windows than a batch and what is held out.
+    """
+    if len(windows) < config.held_out + config.batch:
+        needed = config.held_out + config.batch
+        raise DataError(
+            f"method {method!r} needs at least {needed} training windows, {config.held_out} of them held out, and has "
+            f"{len(windows)}",
+            "Set training.count (or data.count) of the recipe higher, or batch and held_out of the method lower.",
+        )
+    return windows[config.held_out :], windows[: config.held_out]
+
+
 def finished(student: Student, state: QuantizedModel, history: History | None = None) -> Result:
     """The student's tensors, codes and ranges; whatever it does not hold stays as it is in the state."""
     found = student.finished()
-    measures: dict[str, float] = {}
-    if history and history.held_out:
-        measures = {"kl_before": history.held_out[0][1], "kl_after": history.least}
     return Result(
         tensors={**found.tensors, **_fixed_prefix(student, state)},
         weights={**state.weights, **found.weights},
         activations={**state.activations, **found.activations},
-        measures=measures,
+        measures=divergences(history) if history else {},
     )
+
+
+def divergences(history: History) -> dict[str, float]:
+    """The held-out divergence at the start and of the state that is kept, as measures."""
+    return {"kl_before": history.held_out[0][1], "kl_after": history.least} if history.held_out else {}
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from mobilequant.observe.collector import Collector
 from mobilequant.observe.hessian import HessianCollector
 from mobilequant.observe.mean import MeanCollector
 from mobilequant.observe.minmax import MinMaxCollector
+from mobilequant.observe.plane import PlaneReachCollector
 from mobilequant.observe.range import RangeCollector
 from mobilequant.pipeline import parallel
 from mobilequant.pipeline.memory import return_freed_memory
@@ -41,7 +42,7 @@ class Observer:
 
     def __init__(self, model: Model, needs: Iterable[Need], *, tap: Tap = untouched) -> None:
         self._tap = tap
-        self._collectors = {need: _COLLECTORS[need.kind]() for need in needs}
+        self._collectors = {need: _collector(need, model.arch) for need in needs}
         self._by_point: dict[str, list[Collector]] = {}
         for need, collector in self._collectors.items():
             self._by_point.setdefault(need.point, []).append(collector)
@@ -73,6 +74,14 @@ class Observer:
         One collector after the other, because Hessians are large.
         """
         return {need: _merged(collector).result() for need, collector in self._collectors.items()}
+
+
+def _collector(need: Need, arch: Architecture) -> Collector:
+    if need.kind != "plane_reach":
+        return _COLLECTORS[need.kind]()
+    rope = arch.layers[point.layer_of(need.point)].rope
+    assert rope is not None, f"{need.point}: no RoPE, no planes"
+    return PlaneReachCollector(arch.head_dim, rope.rotary_dim // 2)
 
 
 def _merged(collector: Collector) -> Collector:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mobilequant.numerics.weight import QuantizedWeight
 
 UnitKind = Literal["linear", "block", "model"]
-StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "hessian", "session"]
+StatisticKind = Literal["range", "minmax", "absmax", "mean", "token_absmax", "plane_reach", "hessian", "session"]
 Inputs = Literal["float", "quantized", "session"]
 
 
@@ -46,6 +46,7 @@ class Need:
     ``minmax``: the two extremes only, for points that are never clipped, an ``observe.minmax.Extremes``;
     ``absmax``: largest magnitude per channel, (C,); ``mean``: average per channel, (C,) float64;
     ``token_absmax``: largest magnitude of each token, (N, T);
+    ``plane_reach``: how far queries or keys reach in the planes that RoPE turns, (H, planes, directions);
     ``hessian``: average of x·xᵀ over tokens, an ``observe.hessian.Hessian``;
     ``session``: no statistic, but model and windows themselves, a ``methods.session.Session`` (ADR 0012).
     """
@@ -65,7 +66,14 @@ class Unit:
 
 
 RewriteKind = Literal[
-    "fold_gains", "to_rms_norm", "rotate_residual", "rotate_values", "fold", "scale_residual", "scale_head_norm_input"
+    "fold_gains",
+    "to_rms_norm",
+    "rotate_residual",
+    "rotate_values",
+    "rotate_keys",
+    "fold",
+    "scale_residual",
+    "scale_head_norm_input",
 ]
 
 
@@ -112,8 +120,9 @@ class Method(Protocol):
     # Roles of the points whose values the result changes in the float model. A method behind this one that needs none
     # of them shares its data pass.
     changes: ClassVar[frozenset[str]]
-    # Whether it makes codes of weights. Only such a method may read the scheme's weight format: what the others do is
-    # the same for all formats, and runs that differ in nothing else share it (ADR 0010).
+    # Whether it rounds weights, to keep their codes or to learn from them. Only such a method may read the scheme's
+    # weight format: what the others do is the same for all formats, and runs that differ in nothing else share it
+    # (ADR 0010).
     rounds: ClassVar[bool]
     Config: ClassVar[type[FrozenConfig]]
     config: Any

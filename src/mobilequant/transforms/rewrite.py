@@ -5,6 +5,7 @@
     to_rms_norm             –                 –                     LayerNorms of the residual as RMSNorms
     rotate_residual         –                 (C, C)                R1
     rotate_values           "layers.3"        (G, D, D)             R2
+    rotate_keys             "layers.3"        (G, P)                the angles of Tₖ
     fold                    name of a pair    (num_channels,)       a scale pair
     scale_residual          –                 (C,)                  one factor per channel of the residual
     scale_head_norm_input   "layers.3.q"      (D,)                  one factor per dimension of the heads
@@ -29,7 +30,7 @@ from mobilequant.transforms.fold_gain import fold_gains
 from mobilequant.transforms.head_norm import scale_head_norm_input
 from mobilequant.transforms.residual import scale_residual
 from mobilequant.transforms.rms_norm import to_rms_norm
-from mobilequant.transforms.rotation import residual_in_basis, values_in_basis
+from mobilequant.transforms.rotation import keys_in_basis, residual_in_basis, values_in_basis
 from mobilequant.transforms.scale import fold
 
 # From the tensors of the model as they are to those that change, at most a block of them.
@@ -61,6 +62,12 @@ def _rotate_values(arch: Architecture, rewrite: Rewrite) -> list[Change]:
     return [lambda tensors: values_in_basis(tensors, arch, layer, _factor(rewrite))]
 
 
+def _rotate_keys(arch: Architecture, rewrite: Rewrite) -> list[Change]:
+    layer, angle = point.layer_of(rewrite.where), _factor(rewrite)
+    no_scale = angle.new_zeros(arch.num_kv_heads, arch.head_dim - angle.shape[1])
+    return [lambda tensors: keys_in_basis(tensors, arch, layer, angle, no_scale)]
+
+
 def _fold(arch: Architecture, rewrite: Rewrite) -> list[Change]:
     pair = next(pair for pair in scale_pairs(arch) if pair.name == rewrite.where)
     return [partial(fold, arch=arch, pair=pair, scale=_factor(rewrite))]
@@ -82,6 +89,7 @@ _KINDS: dict[str, Callable[[Architecture, Rewrite], list[Change]]] = {
     "to_rms_norm": lambda arch, rewrite: _everywhere(to_rms_norm, arch),
     "rotate_residual": lambda arch, rewrite: _everywhere(residual_in_basis, arch, _factor(rewrite)),
     "rotate_values": _rotate_values,
+    "rotate_keys": _rotate_keys,
     "fold": _fold,
     "scale_residual": lambda arch, rewrite: _everywhere(scale_residual, arch, _factor(rewrite)),
     "scale_head_norm_input": _scale_head_norm_input,

@@ -38,14 +38,9 @@ def rotate_residual(tensors: Mapping[str, Tensor], arch: Architecture, rotation:
         ValueError: Q is not orthogonal; or the residual cannot be rotated, see ``why_not_rotatable``; or a norm is a
             LayerNorm or has gains.
     """
-    reason = why_not_rotatable(tensors, arch)
+    reason = why_not_rotatable(tensors, arch) or why_not_ready(tensors, arch)
     if reason:
         raise ValueError(reason)
-    if arch.norm != "rms":
-        raise ValueError(f"a LayerNorm does not stand a rotation: make the norms of {arch.family} RMSNorms first")
-    gains = [norm for norm in norm_readers(arch) if not bool((tensors[f"{norm}.weight"] == 1).all())]
-    if gains:
-        raise ValueError(f"{gains[0]} has gains, which a rotation does not commute with; fold them first")
     _check_shape("the rotation of the residual", rotation, (arch.hidden_size, arch.hidden_size))
     _check_inverse("the rotation of the residual", rotation, rotation.mT)
     return residual_in_basis(tensors, arch, rotation)
@@ -59,6 +54,14 @@ def why_not_rotatable(tensors: Mapping[str, Tensor], arch: Architecture) -> str:
         if name in tensors:
             return f"{name} gives the channels of the residual units of their own; rotate before channels are scaled"
     return ""
+
+
+def why_not_ready(tensors: Mapping[str, Tensor], arch: Architecture) -> str:
+    """What must be done with the norms before the residual of this model is rotated; "" where it is done."""
+    if arch.norm != "rms":
+        return f"a LayerNorm does not stand a rotation: make the norms of {arch.family} RMSNorms first"
+    gains = [norm for norm in norm_readers(arch) if not bool((tensors[f"{norm}.weight"] == 1).all())]
+    return f"{gains[0]} has gains, which a rotation does not commute with; fold them first" if gains else ""
 
 
 def residual_in_basis(
@@ -116,14 +119,22 @@ def rotate_keys(
         ValueError: the model normalizes its heads, which a rotation of q and k does not commute with; the shapes are
             others; or a number is not finite.
     """
+    reason = why_not_key_rotatable(arch, layer)
     if arch.qk_norm:
-        raise ValueError(f"{arch.family} normalizes heads between the projections and RoPE; q and k cannot be rotated")
+        raise ValueError(reason)
     pairs, what = _turning_pairs(arch, layer), f"of the rotation of {point.at(layer, 'k')}"
     _check_shape(f"the angle {what}", angle, (arch.num_kv_heads, pairs))
     _check_shape(f"log_scale {what}", log_scale, (arch.num_kv_heads, arch.head_dim - pairs))
     if not bool(angle.isfinite().all() & log_scale.isfinite().all()):
         raise ValueError(f"an angle or a log_scale {what} is not finite")
     return keys_in_basis(tensors, arch, layer, angle, log_scale)
+
+
+def why_not_key_rotatable(arch: Architecture, layer: int) -> str:
+    """Why queries and keys of a layer have no angle that can be chosen; "" where they have."""
+    if arch.qk_norm:
+        return f"{arch.family} normalizes heads between the projections and RoPE, which no rotation commutes with"
+    return "" if arch.layers[layer].rope else f"{arch.family} has no RoPE there, and so no planes that it turns"
 
 
 def keys_in_basis(
