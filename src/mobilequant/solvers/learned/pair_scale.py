@@ -11,7 +11,7 @@ from torch import Tensor
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf, part_of
-from mobilequant.transforms.scale import divide_and_multiply
+from mobilequant.transforms.scale import rescaled
 
 SMALLEST = 1e-2  # published: a scale is never smaller
 
@@ -55,13 +55,20 @@ class PairScales:
         return {f"{placed.pair.name}.free_scale": self._leaves[placed.pair.name] for placed in self._in(part)}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
-        """The folded tensors of a part."""
-        seen, changed = dict(tensors), dict[str, Tensor]()
+        """The folded tensors of a part. Each is rewritten once, by the product of all factors of its rows and columns,
+        because tensors are large and factors are not."""
+        rows, columns = dict[str, Tensor](), dict[str, Tensor]()
         for placed in self._in(part):
-            scale = self._how.scale(self._leaves[placed.pair.name]).double()
-            folded = divide_and_multiply(seen, placed.pair, (1 / scale)[placed.producers], scale[placed.consumers])
-            seen |= folded
-            changed |= folded
+            scale = self._how.scale(self._leaves[placed.pair.name]).double()  # so that 1/s and s cancel
+            divided, multiplied = (1 / scale)[placed.producers], scale[placed.consumers]
+            for module in placed.pair.producers:
+                rows[module] = divided * rows.get(module, 1.0)
+            axis = rows if placed.pair.consumer_axis == "output" else columns
+            for module in placed.pair.consumers:
+                axis[module] = multiplied * axis.get(module, 1.0)
+        changed: Tensors = {}
+        for module in dict.fromkeys((*rows, *columns)):
+            changed |= rescaled(tensors, module, rows.get(module), columns.get(module))
         return changed
 
     def rewrite_cache(self, keys: Tensor, values: Tensor, part: str) -> tuple[Tensor, Tensor]:
