@@ -73,3 +73,16 @@ def test_rows_with_offsets_are_those_of_single_operations(kernel, shape, with_of
     assert torch.equal(found[0].cpu(), to_rows)
     torch.testing.assert_close(found[1].cpu(), to_scale, rtol=1e-4, atol=1e-2)
     assert found[2] is to_offset is None or torch.equal(found[2].cpu(), to_offset)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 100), (3, 9000)])
+def test_what_covers_a_row_is_found_in_one_pass(kernel, shape):
+    value = rows(*shape)[1]
+    value[-1] *= -1
+    found, wanted = kernel.cover(value.to(DEVICE), -8, 7), rounded_row._cover(value, -8, 7)
+    assert torch.equal(found[0].cpu(), wanted[0]) and torch.equal(found[1].cpu(), wanted[1])
+    torch.testing.assert_close(found[2].cpu(), wanted[2])
+    none = kernel.cover(torch.zeros(2, 30, device=DEVICE), -8, 7)
+    assert none[2].tolist() == [0.0, 0.0] and torch.equal(
+        none[0].cpu(), rounded_row._cover(torch.zeros(2, 30), -8, 7)[0]
+    )

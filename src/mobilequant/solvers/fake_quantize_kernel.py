@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mobilequant.solvers.rounded_row import SMALLEST
+
 _LARGEST_BLOCK = 4096
 
 
@@ -55,6 +57,16 @@ def gradients(
     )
     to_scale, to_zero_point = sums.sum(-1)
     return to_value, to_scale, to_zero_point
+
+
+def cover(rows: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``rounded_row._cover`` on a GPU."""
+    rows = rows.contiguous()
+    count, width = rows.shape
+    reach, slope = (torch.empty(count, dtype=torch.float32, device=rows.device) for _ in range(2))
+    place = torch.empty((count, 1), dtype=torch.int64, device=rows.device)
+    _cover[(count,)](rows, reach, place, slope, width, float(qmin), float(qmax), SMALLEST, BLOCK=_block(width))
+    return reach, place, slope
 
 
 def round_trip_moved(rows: Tensor, offset: Tensor | None, scale: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -140,6 +152,27 @@ def _gradients(
     per_scale = tl.where(inside, codes - zero - exact, clamped - zero)
     tl.store(to_scale + program, tl.sum(arriving * per_scale) * factor)
     tl.store(to_zero_point + program, tl.sum(tl.where(inside, 0.0, -arriving)) * step * factor)
+
+
+@triton.jit
+def _cover(rows, reach, place, slope, width, qmin, qmax, smallest, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    best, at, extreme = float("-inf"), 0, 0.0
+    for start in range(0, width, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        here = column < width
+        value = tl.load(rows + row * width + column, mask=here, other=0.0)
+        above, below = tl.div_rn(value, qmax), tl.div_rn(value, qmin)
+        ratio = tl.where(here, tl.where(above >= below, above, below), float("-inf"))
+        largest, first = tl.max(ratio, axis=0), start + tl.argmax(ratio, axis=0)
+        better = largest > best
+        extreme = tl.where(better, tl.sum(tl.where(column == first, value, 0.0)), extreme)
+        at = tl.where(better, first, at)
+        best = tl.where(better, largest, best)
+    covers = best > smallest
+    tl.store(place + row, at)
+    tl.store(slope + row, tl.where(covers, tl.where(extreme >= 0.0, 1.0 / qmax, 1.0 / qmin), 0.0))
+    tl.store(reach + row, tl.where(covers, best, smallest))
 
 
 @triton.jit

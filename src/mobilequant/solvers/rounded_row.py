@@ -20,7 +20,7 @@ from mobilequant.numerics.qtype import QType
 from mobilequant.solvers.straight_through import fused
 
 LARGEST_OFFSET = 0.5  # steps: it moves a weight to its other neighbour and no further
-_SMALLEST = torch.finfo(torch.float32).tiny * 256
+SMALLEST = torch.finfo(torch.float32).tiny * 256
 
 
 def round_rows(rows: Tensor, share: Tensor, offset: Tensor | None, qtype: QType) -> Tensor:
@@ -30,7 +30,7 @@ def round_rows(rows: Tensor, share: Tensor, offset: Tensor | None, qtype: QType)
 
 def covering(rows: Tensor, qtype: QType) -> Tensor:
     """The smallest scale (R,) that clips nothing in rows (R, W)."""
-    return _cover(rows.amax(dim=1), rows.amin(dim=1), qtype.qmin, qtype.qmax)
+    return torch.maximum(rows.amax(dim=1) / qtype.qmax, rows.amin(dim=1) / qtype.qmin).clamp_min(SMALLEST)
 
 
 def moved(rows: Tensor, offset: Tensor | None, scale: Tensor) -> Tensor:
@@ -41,12 +41,10 @@ def moved(rows: Tensor, offset: Tensor | None, scale: Tensor) -> Tensor:
 class _RoundRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, share: Tensor, offset: Tensor | None, qmin: int, qmax: int) -> Tensor:
-        (high, highest), (low, lowest) = rows.max(dim=1), rows.min(dim=1)
-        cover, growth = _cover(high, low, qmin, qmax), share.exp()
-        scale = (cover * growth)[:, None]
-        is_high = high / qmax >= low / qmin
-        place = torch.where(is_high, highest, lowest)[:, None]
-        slope = torch.where(is_high, 1 / qmax, 1 / qmin) * (cover > _SMALLEST)
+        cover = fused().cover if rows.is_cuda else _cover
+        growth = share.exp()
+        reach, place, slope = cover(rows, qmin, qmax)
+        scale = (reach * growth)[:, None]
         ctx.save_for_backward(rows, offset, scale, place, slope * growth)
         ctx.limits = (qmin, qmax)
         round_trip = fused().round_trip_moved if rows.is_cuda else _round_trip
@@ -66,8 +64,15 @@ class _RoundRows(torch.autograd.Function):
 _rounded: Callable[..., Tensor] = _RoundRows.apply
 
 
-def _cover(high: Tensor, low: Tensor, qmin: int, qmax: int) -> Tensor:
-    return torch.maximum(high / qmax, low / qmin).clamp_min(_SMALLEST)
+def _cover(rows: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The covering scale (R,) of rows, the place (R, 1) of the weight that it comes from, and its slope (R,) there."""
+    (high, highest), (low, lowest) = rows.max(dim=1), rows.min(dim=1)
+    above, below = high / qmax, low / qmin
+    is_high = above >= below
+    place = torch.where(is_high, highest, lowest)[:, None]
+    reach = torch.maximum(above, below)
+    slope = torch.where(is_high, 1 / qmax, 1 / qmin) * (reach > SMALLEST)
+    return reach.clamp_min(SMALLEST), place, slope
 
 
 def _round_trip(rows: Tensor, offset: Tensor | None, scale: Tensor, qmin: int, qmax: int) -> Tensor:
