@@ -31,6 +31,7 @@ from accuracy.row import Row, Scoring, rows
 from accuracy.run import Crew
 from accuracy.table import losses, markdown
 from mobilequant.data.task import VARIANTS
+from mobilequant.errors import MobileQuantError
 from mobilequant.pipeline.atomic_file import write_text
 from mobilequant.pipeline.quantity import duration, size
 
@@ -49,11 +50,10 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     if arguments.row:
         return worker(Row(*arguments.row), scoring, arguments.work, arguments.devices[0])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers end too
     wanted = rows(arguments.models, arguments.recipes, arguments.seeds)
     crew = Crew(
         lambda row, device: _command(row, device, arguments),
-        lambda row: row.folder(arguments.work) / "log.txt",
+        lambda row: _log(row, arguments.work),
         arguments.devices,
         arguments.parallel,
         time.monotonic() + arguments.deadline,
@@ -95,7 +95,11 @@ def worker(row: Row, scoring: Scoring, work: Path, device: str) -> int:
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("mobilequant").setLevel(logging.INFO)
-    make(row, scoring, work, device)
+    try:
+        make(row, scoring, work, device)
+    except MobileQuantError as error:
+        print(f"{error.message}. {error.remedy}", flush=True)  # the last line is what the table shows
+        return 1
     return 0
 
 
@@ -118,7 +122,8 @@ class Table:
         scores = row.found(self.work, self.scoring)
         if not done or scores is None:
             self.failed.append(row)
-            print(f"{place}: FAILED, see {row.folder(self.work) / 'log.txt'}", flush=True)
+            log = _log(row, self.work)
+            print(f"{place}: FAILED, see {log}: {''.join(log.read_text().splitlines()[-1:])}", flush=True)
             return
         said = ", ".join(f"{text} {loss:+.1f} %" for text, loss in losses(scores).items())
         seconds, peak = sum(scores["run"]["seconds"].values()), scores["run"]["device_peak_bytes"]
@@ -139,6 +144,10 @@ class Table:
         return texts
 
 
+def _log(row: Row, work: Path) -> Path:
+    return row.folder(work) / "log.txt"
+
+
 def _tasks(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(VARIANTS) if list(given) == ["all"] else tuple(given)
 
@@ -151,4 +160,5 @@ def _command(row: Row, device: str, arguments: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end too
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -100,7 +101,9 @@ def _texts(scores: Scores) -> list[str]:
 
 
 def _by_text(scores: Scores) -> dict[str, Scores]:
-    return {scores["settings"]["text"]: scores, **scores["other_texts"]}
+    """Files by their names without folders."""
+    texts = {scores["settings"]["text"]: scores, **scores["other_texts"]}
+    return {Path(name).stem: each for name, each in texts.items()}
 
 
 def _percent(scores: Scores) -> float:
