@@ -16,7 +16,10 @@ Report = Callable[[Row, bool], None]  # the row that has ended, and whether it i
 
 
 class Pace:
-    """How long rows take, told from those that have ended: the one most like it, and never less than that took."""
+    """How long rows take, told from those that have ended: the one most like it, and never less than that took.
+
+    Of several that are as much alike the longest counts: a short one may have gone on from an earlier run.
+    """
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, float]] = []
@@ -28,7 +31,7 @@ class Pace:
         """0 as long as nothing is known."""
         if not self._seen:
             return 0.0
-        like, seconds = min(self._seen, key=lambda seen: max(seen[0] / cost, cost / seen[0]))
+        like, seconds = min(self._seen, key=lambda seen: (max(seen[0] / cost, cost / seen[0]), -seen[1]))
         return seconds * max(1.0, cost / like)
 
 

@@ -67,9 +67,15 @@ def _cells(model: str, recipe: Recipe, rows: Sequence[Scores], texts: Sequence[s
         cells.append(_spread([100 * each["acc"] for each in answers], "{:.1f}", " %"))
         cells.append(_spread([100 * each["acc_change"] for each in answers], "{:+.1f}", "", _at_least(least)))
     wide = sorted({row["package"]["sixteen_bit_down_inputs"] for row in rows})
-    cells += [" … ".join(map(str, wide)), duration(fmean(sum(row["run"]["seconds"].values()) for row in rows))]
+    cells += [" … ".join(map(str, wide)), _time(rows)]
     peak = max(row["run"]["device_peak_bytes"] or 0 for row in rows)
     return [*cells, size(peak) if peak else "–"]
+
+
+def _time(rows: Sequence[Scores]) -> str:
+    """The mean of those that were made in one go."""
+    whole = [sum(row["run"]["seconds"].values()) for row in rows if not row["run"]["resumed"]]
+    return duration(fmean(whole)) if whole else "–"
 
 
 def _float_line(scores: Scores, texts: Sequence[str]) -> str:

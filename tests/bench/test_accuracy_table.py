@@ -176,6 +176,7 @@ def test_pace_goes_by_the_most_similar_row():
     pace = Pace()
     assert pace.seconds(5.0) == 0
     pace.learn(1.0, 20.0)
+    pace.learn(100.0, 10.0)
     pace.learn(100.0, 200.0)
     assert (pace.seconds(90.0), pace.seconds(200.0), pace.seconds(2.0)) == (200.0, 400.0, 40.0)
 
@@ -191,7 +192,7 @@ def scores(loss, drop):
         "other_texts": {"brown": {"float": {"ppl": 30.0}, "integer": {**integer, "ppl_ratio": 1.5}}},
         "tasks": {"piqa": {"float": {"acc": 0.5, "docs": 9}, "integer": {"acc": 0.4, "acc_change": -drop / 100}}},
         "package": {"bits_per_weight": 4.9, "float_ops": 0, "sixteen_bit_down_inputs": 3},
-        "run": {"seconds": {"package": 100.0}, "device_peak_bytes": 2e9},
+        "run": {"seconds": {"package": 100.0}, "resumed": False, "device_peak_bytes": 2e9},
     }
 
 
