@@ -104,9 +104,8 @@ class _Making:
         documents = self.scoring.documents
 
         def answers() -> dict[str, Any]:
-            beside = self.comparison
-            how = {"bos": beside.bos, "documents": documents, "track": self.track}
-            return asdict(answered(beside.executors[model], task, requests, beside.encode, **how))
+            models = self.comparison
+            return asdict(answered(models, model, task, requests, documents=documents, track=self.track))
 
         found = _kept(folder / f"{model}-{task}-{documents}.json", answers)["found"]
         return Outcome(found["measures"], tuple(found["correct"]))

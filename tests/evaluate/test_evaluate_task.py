@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mobilequant.errors import DataError
-from mobilequant.evaluate.task import answer_bytes, likelihood, score_choices, score_last_word, split
+from mobilequant.evaluate.task import answer_bytes, score_choices, score_last_word
 
 
 @dataclass(frozen=True)
@@ -24,30 +24,11 @@ def prefers(letter: str, weight: float = 5.0):
     """A byte model that expects ``letter`` everywhere."""
 
     def run(tokens):
-        logits = torch.zeros(len(tokens), 256)
-        logits[:, ord(letter)] = weight
+        logits = torch.zeros(*tokens.shape, 256)
+        logits[..., ord(letter)] = weight
         return logits
 
     return run
-
-
-def test_likelihood_is_the_sum_over_the_continuation():
-    found = likelihood(prefers("b"), encode("aa"), encode("bbc"))
-    log_total = math.log(math.exp(5.0) + 255)
-    assert found.logprob == pytest.approx(5.0 + 5.0 + 0.0 - 3 * log_total, rel=1e-6)
-    assert not found.is_greedy
-    assert likelihood(prefers("b"), encode("aa"), encode("bb")).is_greedy
-
-
-def test_only_the_context_before_a_token_is_read():
-    seen = []
-
-    def run(tokens):
-        seen.append(tokens.tolist())
-        return torch.zeros(len(tokens), 256)
-
-    likelihood(run, [1, 2], [3, 4])
-    assert seen == [[1, 2, 3]]
 
 
 def test_accuracy_with_and_without_length():
@@ -62,11 +43,20 @@ def test_accuracy_with_and_without_length():
 
 def test_contexts_may_differ_and_the_continuation_be_the_same():
     def after_b(tokens):
-        logits = torch.zeros(len(tokens), 256)
-        logits[:, ord("z")] = 5.0 if tokens[0] == ord("b") else 0.0
+        logits = torch.zeros(*tokens.shape, 256)
+        logits[..., ord("z")] = torch.where(tokens[:, :1] == ord("b"), 5.0, 0.0)
         return logits
 
     assert score_choices(after_b, [Question(0, ("a", "b"), ("z", "z"), 1)], encode, bos=None).measures["acc"] == 1.0
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 9, 1000])
+def test_answers_belong_to_their_documents_whatever_runs_together(batch_tokens):
+    questions = [Question(i, ("q" * (i % 3 + 1),) * 2, ("b" * (i % 4 + 1), "c"), i % 2) for i in range(10)]
+    model = prefers("b")
+    assert score_choices(model, questions, encode, bos=None, batch_tokens=batch_tokens).correct == (True, False) * 5
+    words = [Question(i, ("q" * (i % 4 + 1),), ("bbb"[: i % 3 + 1] + "c" * (i % 2),), 0) for i in range(10)]
+    assert score_last_word(model, words, encode, bos=None, batch_tokens=batch_tokens).correct == (True, False) * 5
 
 
 def test_the_limit_takes_the_first():
@@ -86,19 +76,7 @@ def test_last_word_is_exact_and_greedy():
     assert result["ppl"] == pytest.approx(math.exp(2 * log_total - 7.5), rel=1e-5)
 
 
-def test_a_token_over_the_seam_belongs_to_the_continuation():
-    def merging(text: str) -> list[int]:
-        return encode(text.replace("ab", "\x01"))
-
-    assert split(merging, "xa", "bc", None) == ([ord("x")], [1, ord("c")])
-    assert split(encode, "xa", "bc", 7) == ([7, ord("x"), ord("a")], [ord("b"), ord("c")])
-
-
-def test_nothing_to_condition_on():
-    assert split(encode, "", "b", 7) == ([7], [ord("b")])
-    for context, continuation in (("", "b"), ("a", "")):
-        with pytest.raises(DataError):
-            split(encode, context, continuation, None)
+def test_no_requests():
     with pytest.raises(DataError):
         score_choices(prefers("b"), [], encode, bos=None)
 

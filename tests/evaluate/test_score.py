@@ -31,7 +31,7 @@ def test_identical_executors_agree_completely():
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity():
-    result = score({"float": lambda tokens: torch.zeros(len(tokens), VOCAB)}, windows(), bos=None)
+    result = score({"float": lambda tokens: torch.zeros(*tokens.shape, VOCAB)}, windows(), bos=None)
     assert result["float"]["ppl"] == pytest.approx(VOCAB, rel=1e-6)
     assert result["float"]["nll_se"] == pytest.approx(0.0, abs=1e-7)
 
@@ -65,15 +65,15 @@ def test_bos_is_prepended_and_the_same_tokens_are_predicted(bos, first_input, le
         return table_executor(1)(tokens)
 
     result = score({"float": executor}, torch.tensor([[3, 4, 5, 6]]), bos=bos)["float"]
-    assert seen[0][0] == first_input
-    assert len(seen[0]) == length
+    assert seen[0][0, 0] == first_input
+    assert seen[0].shape == (1, length)
     expected = F.cross_entropy(table_executor(1)(torch.tensor([3, 4, 5])), torch.tensor([4, 5, 6]))
     assert result["nll"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_an_executor_whose_prefix_holds_bos_may_drop_it():
     model = table_executor(1)
-    result = score({"float": model, "prefixed": lambda tokens: model(tokens[1:])}, windows(), bos=0)
+    result = score({"float": model, "prefixed": lambda tokens: model(tokens[:, 1:])}, windows(), bos=0)
     assert result["prefixed"]["kl"] == 0.0
 
 
@@ -115,7 +115,7 @@ def test_hopeless_models_stay_within_json():
 def test_nan_names_the_executor():
     with pytest.raises(CheckpointError, match="integer"):
         score(
-            {"float": table_executor(1), "integer": lambda t: torch.full((len(t), VOCAB), math.nan)},
+            {"float": table_executor(1), "integer": lambda t: torch.full((*t.shape, VOCAB), math.nan)},
             windows(),
             bos=None,
         )
@@ -127,4 +127,4 @@ def test_misuse():
     with pytest.raises(ValueError, match="T ≥ 2"):
         score({"float": table_executor(1)}, windows(2, 1), bos=None)
     with pytest.raises(ValueError, match="odd gave logits"):
-        score({"float": table_executor(1), "odd": lambda t: torch.zeros(len(t), VOCAB + 1)}, windows(), bos=None)
+        score({"float": table_executor(1), "odd": lambda t: torch.zeros(*t.shape, VOCAB + 1)}, windows(), bos=None)

@@ -17,6 +17,7 @@ from mobilequant.integer.ops.matrix import exact_dtype
 FAMILIES = [spec.model_types[0] for spec in registry.SPECS]
 SCHEME = "static_w4g16_a8_kv8"
 TOKENS = torch.randint(0, 96, (23,), generator=torch.Generator().manual_seed(3))
+BATCH = torch.randint(0, 96, (3, 23), generator=torch.Generator().manual_seed(4))
 
 
 def whole(interpreter, tokens):
@@ -25,7 +26,13 @@ def whole(interpreter, tokens):
 
 def in_parts(interpreter, tokens, lengths):
     state = interpreter.state()
-    return torch.cat([interpreter.run(part, state) for part in tokens.split(lengths)])
+    return torch.cat([interpreter.run(part, state) for part in tokens.split(lengths, dim=-1)], dim=-2)
+
+
+def tensors(interpreter, tokens):
+    seen = {}
+    interpreter.run(tokens, interpreter.state(), lambda spec, codes: seen.update({spec.name: codes}))
+    return seen
 
 
 @pytest.mark.parametrize("prefix", [(), (1, 5)])
@@ -43,6 +50,31 @@ def test_so_does_every_split(name, cuts, tiny_graph):
     bounds = [0, *sorted(cuts), len(TOKENS)]
     lengths = [end - start for start, end in itertools.pairwise(bounds)]
     assert torch.equal(whole(interpreter, TOKENS), in_parts(interpreter, TOKENS, lengths))
+
+
+@pytest.mark.parametrize("prefix", [(), (1, 5)])
+@pytest.mark.parametrize("name", [*FAMILIES, "window, gated gelu", "one key head, gated relu"])
+def test_a_batch_gives_each_sequence_the_integers_that_it_has_alone(name, prefix, tiny_graph):
+    """At every tensor; and in every call where a state goes on."""
+    interpreter = Interpreter(tiny_graph(name, SCHEME, prefix=prefix))
+    alone = [tensors(interpreter, tokens) for tokens in BATCH]
+    together = tensors(interpreter, BATCH)
+    assert together.keys() == alone[0].keys()
+    for tensor, codes in together.items():
+        assert torch.equal(codes, torch.stack([each[tensor] for each in alone])), tensor
+    assert torch.equal(in_parts(interpreter, BATCH, [1, 1, 9, 12]), together[interpreter.graph.output])
+
+
+def test_a_batch_goes_on_from_one_sequence_but_not_from_another_batch(tiny_graph):
+    interpreter = Interpreter(tiny_graph("mistral", SCHEME))
+    state = interpreter.state()
+    interpreter.run(TOKENS, state)
+    expected = [whole(interpreter, torch.cat((TOKENS, tokens)))[len(TOKENS) :] for tokens in BATCH]
+    assert torch.equal(interpreter.run(BATCH[:, :9], state), torch.stack(expected)[:, :9])
+    for other in (BATCH[:2, 9:], BATCH[0, 9:]):
+        with pytest.raises(UsageError, match="batch"):
+            interpreter.run(other, state)
+    assert torch.equal(interpreter.run(BATCH[:, 9:], state), torch.stack(expected)[:, 9:])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -22,7 +22,7 @@ from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.recipe import Recipe, load_recipe, recipe_hash
 from mobilequant.pipeline.workspace import Workspace
 
-TOKENS = torch.tensor([5, 40, 80, 3, 17, 9, 200, 31])
+TOKENS = torch.tensor([[5, 40, 80, 3, 17, 9, 200, 31]])
 
 
 def contents(folder):

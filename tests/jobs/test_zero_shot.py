@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mobilequant.data.task import Request
+from mobilequant.jobs.comparison import Comparison
 from mobilequant.jobs.zero_shot import zero_shot
 
 
@@ -11,8 +12,8 @@ def prefers(letter):
     """A byte model that expects ``letter`` everywhere."""
 
     def run(tokens):
-        logits = torch.zeros(len(tokens), 256)
-        logits[:, ord(letter)] = 5.0
+        logits = torch.zeros(*tokens.shape, 256)
+        logits[..., ord(letter)] = 5.0
         return logits
 
     return run
@@ -23,7 +24,7 @@ def questions(labels):
 
 
 def run(tasks, **executors):
-    return zero_shot(executors, tasks, lambda text: list(text.encode()), bos=None, documents=100)
+    return zero_shot(Comparison(executors, lambda text: list(text.encode()), None, 1), tasks, documents=100)
 
 
 def test_the_change_from_float_is_taken_in_pairs():

@@ -1,7 +1,8 @@
-"""Perplexity, and distance to the float model: every executor reads the same window before the next one comes.
+"""Perplexity, and distance to the float model: every executor reads the same windows before the next ones come.
 
-So the KL divergence needs no stored logits: at any time the reference's logits of one window and those of one other
-executor are in memory, and their softmaxes only a few rows at a time. See ``evaluate.protocol`` for what is predicted.
+So the KL divergence needs no stored logits: at any time the reference's logits of one batch and those of one other
+executor are in memory, and their softmaxes only a few rows at a time. Sums are taken window by window, so that they do
+not depend on what else is in a batch. See ``evaluate.protocol`` for what is predicted.
 
     nll    mean of −log q(token), in nats; summed in float64                ppl = exp(nll)
     kl     mean of KL(p ‖ q) = Σ p·(log p − log q), in nats, p = float      top1 = share of equal argmax
@@ -21,23 +22,29 @@ import torch
 from torch import Tensor
 
 from mobilequant.errors import CheckpointError
+from mobilequant.evaluate.batch import batch_size
 from mobilequant.pipeline.memory import return_freed_memory
 from mobilequant.pipeline.progress import Track, silent
 
-# Token ids (T,) → logits (T, V) float32. Only the last rows are read, so that an executor whose KV prefix already
+# Token ids (B, T) → logits (B, T, V) float32. Only the last rows are read, so that an executor whose KV prefix already
 # holds BOS may drop the BOS that it is given.
 Executor = Callable[[Tensor], Tensor]
 
 REFERENCE = "float"
 
 # Logits handled at once: bounds the temporary memory at about 100 MB whatever the vocabulary.
-_CHUNK_ELEMENTS = 1 << 22
+CHUNK_ELEMENTS = 1 << 22
 
 
 def score(
-    executors: Mapping[str, Executor], windows: Tensor, *, bos: int | None, track: Track = silent
+    executors: Mapping[str, Executor],
+    windows: Tensor,
+    *,
+    bos: int | None,
+    batch_tokens: int = 1,
+    track: Track = silent,
 ) -> dict[str, dict[str, float]]:
-    """Scores of every executor on ``windows`` (N, T) of token ids.
+    """Scores of every executor on ``windows`` (N, T) of token ids, in batches of ``batch_tokens`` (``evaluate.batch``).
 
     Returns:
         Per executor: ppl, nll, kl, top1, ppl_ratio, windows, predictions; and for N ≥ 2 the standard errors
@@ -52,8 +59,9 @@ def score(
     if windows.dim() != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise ValueError(f"windows must be (N ≥ 1, T ≥ 2), got {tuple(windows.shape)}")
     sums = {name: WindowSums() for name in executors}
-    for window in track(windows, "scoring", len(windows)):
-        _score_window(executors, window, bos, sums)
+    batches = windows.split(batch_size(windows.shape[1], batch_tokens))
+    for batch in track(batches, "scoring", len(batches)):
+        _score_batch(executors, batch, bos, sums)
         return_freed_memory()
     return {name: summary(sums[name], sums[REFERENCE]) for name in executors}
 
@@ -69,24 +77,30 @@ class WindowSums:
 
 
 @torch.inference_mode()
-def _score_window(
-    executors: Mapping[str, Executor], window: Tensor, bos: int | None, sums: Mapping[str, WindowSums]
+def _score_batch(
+    executors: Mapping[str, Executor], windows: Tensor, bos: int | None, sums: Mapping[str, WindowSums]
 ) -> None:
-    tokens, targets = window[:-1], window[1:]
+    tokens, targets = windows[:, :-1], windows[:, 1:]
     if bos is not None:
-        tokens = torch.cat((tokens.new_tensor([bos]), tokens))
-    reference = executors[REFERENCE](tokens)[-len(targets) :]
+        tokens = torch.cat((torch.full_like(tokens[:, :1], bos), tokens), dim=1)
+    reference = executors[REFERENCE](tokens)[:, -targets.shape[1] :]
     for name, executor in executors.items():
-        logits = reference if name == REFERENCE else executor(tokens)[-len(targets) :]
-        nll, kl, agreed = compare(name, reference, logits, targets)
-        sums[name].predictions = len(targets)
-        sums[name].nll.append(float(nll.sum()))
-        sums[name].kl.append(float(kl.sum()))
-        sums[name].agreed.append(float(agreed.sum()))
+        logits = reference if name == REFERENCE else executor(tokens)[:, -targets.shape[1] :]
+        _add(sums[name], name, reference, logits, targets)
+        del logits  # before the next executor makes its own
+
+
+def _add(sums: WindowSums, name: str, reference: Tensor, logits: Tensor, targets: Tensor) -> None:
+    sums.predictions = targets.shape[1]
+    for window in zip(reference, logits, targets, strict=True):
+        nll, kl, agreed = compare(name, *window)
+        sums.nll.append(float(nll.sum()))
+        sums.kl.append(float(kl.sum()))
+        sums.agreed.append(float(agreed.sum()))
 
 
 def compare(
-    name: str, reference: Tensor, logits: Tensor, targets: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
+    name: str, reference: Tensor, logits: Tensor, targets: Tensor, *, chunk_elements: int = CHUNK_ELEMENTS
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Per prediction: −log q(target), KL(p ‖ q), and whether both prefer the same token; each (T,) float64.
 
@@ -105,7 +119,7 @@ def compare(
 
 def _compare_rows(name: str, reference: Tensor, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     log_q = logits.float().log_softmax(-1)
-    log_p = log_q if logits is reference else reference.to(logits.device).float().log_softmax(-1)
+    log_p = reference.to(logits.device).float().log_softmax(-1)
     nll = -log_q.gather(1, targets.to(logits.device)[:, None])[:, 0]
     kl = (log_p.exp() * (log_p - log_q)).sum(-1)
     if not bool((nll + kl).isfinite().all()):

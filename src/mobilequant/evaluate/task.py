@@ -3,36 +3,23 @@
     acc        largest Σ log q(token) over the continuation
     acc_norm   largest Σ log q(token) / bytes, bytes = UTF-8 length of the continuation without its leading space
 
-Tokenization: context + continuation are encoded *together*, once per continuation, and split behind the longest
-beginning that equals the encoding of the context alone. A token that spans the seam counts as continuation, so no
-merge of the tokenizer is broken and no character is scored twice. BOS, where given, stands before the context.
-
 Requests are taken in the order in which they come; ``limit`` takes the first ones. Nothing is truncated.
+``evaluate.likelihood`` says what is predicted, ``evaluate.batch`` how many sequences run together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from itertools import islice
 
 from mobilequant.data.task import Request
 from mobilequant.errors import DataError
 from mobilequant.evaluate.interval import wilson
+from mobilequant.evaluate.likelihood import Encode, answers, split
 from mobilequant.evaluate.score import Executor
 from mobilequant.pipeline.progress import Track, silent
-
-Encode = Callable[[str], Sequence[int]]  # text → ids, without special tokens
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """What a model thinks of a continuation."""
-
-    logprob: float  # Σ log q over its tokens, in nats
-    is_greedy: bool  # every token is the model's first choice
 
 
 @dataclass(frozen=True)
@@ -50,6 +37,7 @@ def score_choices(
     *,
     bos: int | None,
     limit: int | None = None,
+    batch_tokens: int = 1,
     track: Track = silent,
 ) -> Outcome:
     """Accuracy on multiple choice: acc, acc_norm, their standard errors and 95 % intervals (see ``_share``), and docs.
@@ -58,12 +46,15 @@ def score_choices(
         DataError: no requests, or a request without anything to condition on.
     """
     chosen = _first(requests, limit)
+    questions = [
+        split(encode, context, continuation, bos)
+        for request in chosen
+        for context, continuation in zip(request.contexts, request.continuations, strict=True)
+    ]
+    found = iter(answers(executor, questions, batch_tokens, track))
     correct, correct_norm = [], []
-    for request in track(chosen, "zero-shot", len(chosen)):
-        logprobs = [
-            likelihood(executor, *split(encode, context, continuation, bos)).logprob
-            for context, continuation in zip(request.contexts, request.continuations, strict=True)
-        ]
+    for request in chosen:
+        logprobs = [answer.logprob for answer in islice(found, len(request.contexts))]
         normed = [
             logprob / answer_bytes(continuation)
             for logprob, continuation in zip(logprobs, request.continuations, strict=True)
@@ -83,6 +74,7 @@ def score_last_word(
     *,
     bos: int | None,
     limit: int | None = None,
+    batch_tokens: int = 1,
     track: Track = silent,
 ) -> Outcome:
     """LAMBADA, one choice a request: acc = greedy decoding gives the last word; ppl = exp of the mean −log q(word).
@@ -91,40 +83,11 @@ def score_last_word(
         DataError: no requests, or a request without anything to condition on.
     """
     chosen = _first(requests, limit)
-    found = [
-        likelihood(executor, *split(encode, request.contexts[0], request.continuations[0], bos))
-        for request in track(chosen, "last word", len(chosen))
-    ]
+    questions = [split(encode, request.contexts[0], request.continuations[0], bos) for request in chosen]
+    found = answers(executor, questions, batch_tokens, track)
     nll = -math.fsum(each.logprob for each in found) / len(found)
     correct = tuple(each.is_greedy for each in found)
     return Outcome({**_share("acc", correct), "ppl": math.exp(nll), "docs": len(found)}, correct)
-
-
-def split(encode: Encode, context: str, continuation: str, bos: int | None) -> tuple[list[int], list[int]]:
-    """Ids of the context (BOS first, if any) and of the continuation; see the module for where the seam lies.
-
-    Raises:
-        DataError: an empty continuation, or nothing before it.
-    """
-    alone, whole = list(encode(context)), list(encode(context + continuation))
-    seam = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
-    given = ([] if bos is None else [bos]) + whole[:seam]
-    if not given or seam == len(whole):
-        raise DataError(
-            f"a request has no tokens before or in its continuation {continuation!r:.60}",
-            "Give it a context (or a model with BOS) and a continuation.",
-        )
-    return given, whole[seam:]
-
-
-@torch.inference_mode()
-def likelihood(executor: Executor, context: Sequence[int], continuation: Sequence[int]) -> Likelihood:
-    """Log-probability of ``continuation`` after ``context``, both token ids, neither empty."""
-    tokens = torch.tensor([*context, *continuation[:-1]])
-    targets = torch.tensor(continuation)
-    logits = executor(tokens)[-len(targets) :].float().cpu()
-    logprobs = logits.log_softmax(-1).gather(1, targets[:, None])
-    return Likelihood(float(logprobs.double().sum()), bool((logits.argmax(-1) == targets).all()))
 
 
 def answer_bytes(continuation: str) -> int:

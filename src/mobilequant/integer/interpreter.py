@@ -2,6 +2,9 @@
 
 It is written to be obviously right, not fast. Tensors hold integers; floating-point units serve only where the result
 is proved exact (see ``ops.matrix`` and ``ops.softmax``), so CPU and CUDA give identical integers.
+
+Shapes are those of one sequence. A batch puts its dimension before them: its sequences share the constants and know
+nothing of each other.
 """
 
 from __future__ import annotations
@@ -32,9 +35,13 @@ _STORAGE = {"uint8": torch.uint8, "int16": torch.int16}
 
 @dataclass
 class State:
-    """What decoding carries from call to call: the caches, (S, G, D) uint8 per layer, prefix entries first."""
+    """What decoding carries from call to call: the caches, (S, G, D) uint8 per layer, prefix entries first.
+
+    ``batch`` stands before S once a batch has been run: (), or (B,).
+    """
 
     position: int
+    batch: torch.Size = field(default_factory=torch.Size)
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
 
@@ -55,18 +62,23 @@ class Interpreter:
         caches = self.graph.caches
         return State(
             self.graph.num_prefix,
-            [self._constants[cache.keys] for cache in caches],
-            [self._constants[cache.values] for cache in caches],
+            keys=[self._constants[cache.keys] for cache in caches],
+            values=[self._constants[cache.values] for cache in caches],
         )
 
     def run(self, tokens: Tensor, state: State, tap: CodesTap | None = None) -> Tensor:
         """Logits (T, V) int16 of token ids (T,), which continue ``state``; real logits are these · logits_scale.
 
+        Or (B, T, V) of (B, T): B sequences side by side, each with the integers that it has alone. A state of one
+        sequence is what all of a batch go on from. Shorter ones are filled up at the end with any tokens: no token
+        sees what stands behind it.
+
         Args:
             tap: sees every activation under its description as soon as it is computed.
 
         Raises:
-            UsageError: a token id outside the vocabulary, no token, or no room left in the context.
+            UsageError: a token id outside the vocabulary, no token, no room left in the context, or a state of
+                another batch.
         """
         self._check(tokens, state)
         values: dict[str, Tensor] = {TOKENS: tokens.to(self.device)}
@@ -78,11 +90,11 @@ class Interpreter:
             for name in op.inputs:
                 if last_use.get(name) == number:
                     values.pop(name, None)  # an op may read the same tensor twice
-        state.position += len(tokens)
+        state.position, state.batch = state.position + tokens.shape[-1], tokens.shape[:-1]
         return values[self.graph.output]
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Real logits (T, V) float32 of a sequence from the start, for scoring and sampling outside the graph."""
+        """Real logits (…, T, V) float32 of sequences (…, T) from the start, for use outside the graph."""
         return self.run(tokens, self.state()).to(torch.float32) * self.logits_scale
 
     def _check(self, tokens: Tensor, state: State) -> None:
@@ -94,9 +106,14 @@ class Interpreter:
                 f"token ids {low}…{high} leave the vocabulary of {self.graph.vocab_size}",
                 "Use the tokenizer that lies in the package.",
             )
-        if state.position + len(tokens) > self.graph.context:
+        if state.batch not in ((), tokens.shape[:-1]):
             raise UsageError(
-                f"{len(tokens)} tokens after position {state.position} exceed the context of {self.graph.context}",
+                f"tokens {tuple(tokens.shape)} cannot continue a batch of {tuple(state.batch)}",
+                "Give every sequence of the batch its next tokens, or begin with a new state.",
+            )
+        if state.position + tokens.shape[-1] > self.graph.context:
+            raise UsageError(
+                f"{tokens.shape[-1]} tokens after position {state.position} exceed the context of {self.graph.context}",
                 "Shorten the text, or quantize again with a larger context.",
             )
 
@@ -115,7 +132,7 @@ class Interpreter:
         tokens = values[op.inputs[0]].to(torch.int64)
         total = self._look_up(op, "", tokens)
         if "position_codes" in op.constants:
-            total = total + self._look_up(op, "position_", self._positions(len(tokens), state))
+            total = total + self._look_up(op, "position_", self._positions(tokens.shape[-1], state))
         output = self._output(op)
         return (total + output.zero_point).clamp_(output.qmin, output.qmax).to(output.dtype)
 
@@ -124,8 +141,8 @@ class Interpreter:
             self._constant(op, f"{table}{name}")[rows].to(torch.int64) for name in ("codes", "mantissa", "shift")
         )
         exponent = self._optional(op, f"{table}exponent")
-        shifts = shift[:, None] if exponent is None else shift[:, None] + exponent
-        return rescale(codes, mantissa[:, None], shifts)
+        shifts = shift[..., None] if exponent is None else shift[..., None] + exponent
+        return rescale(codes, mantissa[..., None], shifts)
 
     def _norm(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         a = op.attributes
@@ -156,7 +173,7 @@ class Interpreter:
 
     def _rope(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         heads = values[op.inputs[0]].unflatten(-1, (-1, op.attributes["head_dim"]))
-        positions = self._positions(len(heads), state)
+        positions = self._positions(heads.shape[-3], state)
         turned = integer_rope(
             heads,
             self._constant(op, "cos")[positions],
@@ -170,38 +187,37 @@ class Interpreter:
 
     def _scores(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         """(T, H·D) × cache (S, G, D) → (H, T, S)."""
-        layer, heads = op.attributes["layer"], op.attributes["num_heads"]
-        query, keys = self._append(op, values, state.keys, heads)
-        query = centered(query, self._zero_point(op.inputs[0])).transpose(0, 1)
-        keys = centered(keys, CACHE_ZERO_POINT).permute(1, 2, 0)
-        keys = keys.repeat_interleave(heads // self.graph.caches[layer].num_kv_heads, dim=0)
-        bound = 128 * 128 * op.attributes["head_dim"]
+        head_dim = op.attributes["head_dim"]
+        query = values[op.inputs[0]].unflatten(-1, (-1, head_dim))
+        query = centered(query, self._zero_point(op.inputs[0])).transpose(-3, -2)
+        keys = self._cached(op, values, state.keys).transpose(-2, -1)
+        bound = 128 * 128 * head_dim
         return self._requantized(op, exact_matmul(query, keys, bound))
 
     def _context(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         """(H, T, S) × cache (S, G, D) → (T, H·D)."""
-        layer, heads = op.attributes["layer"], op.attributes["num_heads"]
-        probs, cached = self._append(op, values, state.values, heads)
-        cached = centered(cached, CACHE_ZERO_POINT).permute(1, 0, 2)
-        cached = cached.repeat_interleave(heads // self.graph.caches[layer].num_kv_heads, dim=0)
+        probs = values[op.inputs[0]]
         # Rounded probabilities sum to at most one + S/2.
         bound = 128 * (PROBABILITY_ONE[self.graph.tensors[op.inputs[0]].dtype] + probs.shape[-1])
-        accumulator = exact_matmul(probs, cached, bound)
-        return self._requantized(op, accumulator.transpose(0, 1).flatten(1))
+        accumulator = exact_matmul(probs, self._cached(op, values, state.values), bound)
+        return self._requantized(op, accumulator.transpose(-3, -2).flatten(-2))
 
-    def _append(self, op: Op, values: Mapping[str, Tensor], caches: list[Tensor], heads: int) -> tuple[Tensor, Tensor]:
-        """The first operand, and the layer's cache with the second operand's new entries at its end."""
-        layer, head_dim = op.attributes["layer"], op.attributes["head_dim"]
-        first, new = (values[name] for name in op.inputs)
-        caches[layer] = torch.cat((caches[layer], new.unflatten(-1, (-1, head_dim))))
-        return (first if first.dim() == 3 else first.unflatten(-1, (heads, head_dim))), caches[layer]
+    def _cached(self, op: Op, values: Mapping[str, Tensor], caches: list[Tensor]) -> Tensor:
+        """Puts the second operand at the end of the layer's cache, and gives all of it to every query head: (H, S, D),
+        centered."""
+        layer, heads = op.attributes["layer"], op.attributes["num_heads"]
+        new = values[op.inputs[1]].unflatten(-1, (-1, op.attributes["head_dim"]))
+        before = caches[layer].expand(*new.shape[:-3], -1, -1, -1)
+        caches[layer] = torch.cat((before, new), dim=-3)
+        cached = centered(caches[layer], CACHE_ZERO_POINT).transpose(-3, -2)
+        return cached.repeat_interleave(heads // self.graph.caches[layer].num_kv_heads, dim=-3)
 
     def _softmax(self, op: Op, values: Mapping[str, Tensor], state: State) -> Tensor:
         a, output = op.attributes, self._output(op)
         scores = values[op.inputs[0]]
-        visible = visible_tokens(
-            scores.shape[1], scores.shape[2] - scores.shape[1], self.graph.num_prefix, a["window"] or None, self.device
-        )
+        num_tokens, num_cached = scores.shape[-2:]
+        window = a["window"] or None
+        visible = visible_tokens(num_tokens, num_cached - num_tokens, self.graph.num_prefix, window, self.device)
         probs = integer_softmax(scores, visible, self._exponentials[op.output], one=a["one"], qmax=output.qmax)
         return probs.to(output.dtype)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from mobilequant.data.text import load_text
 from mobilequant.data.window import windows
 from mobilequant.errors import ResourceError
+from mobilequant.evaluate.batch import tokens_at_once
 from mobilequant.evaluate.protocol import window_count
 from mobilequant.evaluate.score import score
 from mobilequant.jobs.evaluate import evaluate, float_model
@@ -116,7 +117,8 @@ def _bound(place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]
     quantized, bos = load_simulation(place, opened.graph, source), opened.about.leading_token
     cut = _scored(place, opened.graph.vocab_size, scoring).to(scoring["device"])
     executors = {"float": float_executor(source, None, bos), DYNAMIC: dynamic_executor(quantized, bos)}
-    scores = score(executors, cut, bos=bos, track=track)
+    batch_tokens = tokens_at_once(scoring["device"], opened.graph.vocab_size)
+    scores = score(executors, cut, bos=bos, batch_tokens=batch_tokens, track=track)
     kept = {key: scores[DYNAMIC][key] for key in ("ppl", "ppl_ratio", "kl", "top1")}
     return {"name": DYNAMIC, "float_ppl": scores["float"]["ppl"], **kept}
 

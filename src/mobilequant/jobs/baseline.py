@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mobilequant.evaluate.batch import tokens_at_once
 from mobilequant.evaluate.score import score
 from mobilequant.jobs.executor import fake_quant_executor, float_executor
 from mobilequant.methods.registry import make
@@ -38,4 +39,5 @@ def score_rounding(
     for scheme in schemes:
         quantized = run_methods(model, scheme, recipe, windows, checkpoint=shared, track=track)
         executors[scheme.name] = fake_quant_executor(quantized, bos)
-    return score(executors, scoring, bos=bos, track=track)
+    batch_tokens = tokens_at_once(model.device, model.arch.vocab_size)
+    return score(executors, scoring, bos=bos, batch_tokens=batch_tokens, track=track)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mobilequant.evaluate.batch import tokens_at_once
 from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.jobs.executor import executors
@@ -21,6 +22,7 @@ class Comparison:
     executors: Mapping[str, Executor]
     encode: Callable[[str], Sequence[int]]  # without special tokens
     bos: int | None
+    batch_tokens: int  # how many the executors are given at once
 
 
 def compare(package: Package, source: Model, device: str) -> Comparison:
@@ -32,4 +34,5 @@ def compare(package: Package, source: Model, device: str) -> Comparison:
     source, bos = source.to(device=device), package.about.leading_token
     quantized = load_simulation(package.folder, package.graph, source)
     encode = Tokenizer.load(package.folder, num_rows=package.graph.vocab_size).encode
-    return Comparison(executors(source, quantized, Interpreter(package.graph, device), bos), encode, bos)
+    models = executors(source, quantized, Interpreter(package.graph, device), bos)
+    return Comparison(models, encode, bos, tokens_at_once(device, package.graph.vocab_size))

@@ -71,10 +71,10 @@ def evaluate(
     requests = {task: load_task(task) for task in tasks}
     models = compare(opened, float_model(opened, model, track), device)
     cut = windows(models.encode(scoring.content), window=window, count=count, seed=None).to(device)
-    scores = score(models.executors, cut, bos=models.bos, track=track)
+    scores = score(models.executors, cut, bos=models.bos, batch_tokens=models.batch_tokens, track=track)
     record = protocol(cut, bos=models.bos, text=scoring.name, text_sha256=scoring.sha256)
     settings = {"text": scoring.name, "window": window, "tokens": tokens, "tasks": list(tasks), "documents": documents}
-    answers = zero_shot(models.executors, requests, models.encode, bos=models.bos, documents=documents, track=track)
+    answers = zero_shot(models, requests, documents=documents, track=track)
     return {**scores, "tasks": answers, **_record(opened, settings, record)}
 
 

@@ -1,4 +1,4 @@
-"""The models that are compared: functions from token ids (T,) to real logits, all given the same tokens."""
+"""The models that are compared: functions from token ids (B, T) to real logits, all given the same tokens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def executors(
 def float_executor(model: Model, prefix: KVPrefix | None, bos: int | None) -> Executor:
     """The float model, with or without a constant prefix."""
     tokens = prefix.tokens if prefix else ()
-    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], prefix=prefix)[0]
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos), prefix=prefix)
 
 
 def fake_quant_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
@@ -60,7 +60,7 @@ def dynamic_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
 def _simulated(quantized: QuantizedModel, tap: Tap, bos: int | None) -> Executor:
     model, prefix = quantized.simulated(), quantized.simulated_prefix()
     tokens = prefix.tokens if prefix else ()
-    return lambda ids: forward(model, after_prefix(ids, tokens, bos)[None], tap=tap, prefix=prefix)[0]
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos), tap=tap, prefix=prefix)
 
 
 def rounded_per_token(value: Tensor) -> Tensor:

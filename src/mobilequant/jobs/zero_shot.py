@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from mobilequant.data.task import Request
 from mobilequant.evaluate.interval import Z_95
-from mobilequant.evaluate.score import REFERENCE, Executor
+from mobilequant.evaluate.score import REFERENCE
 from mobilequant.evaluate.task import Outcome, score_choices, score_last_word
+from mobilequant.jobs.comparison import Comparison
 from mobilequant.pipeline.progress import Track, silent
 
 LAST_WORD = "lambada"  # the one task that asks for a word instead of offering choices
@@ -19,25 +20,19 @@ Measures = dict[str, float]
 
 
 def zero_shot(
-    executors: Mapping[str, Executor],
-    tasks: Mapping[str, Sequence[Request]],
-    encode: Callable[[str], Sequence[int]],
-    *,
-    bos: int | None,
-    documents: int,
-    track: Track = silent,
+    models: Comparison, tasks: Mapping[str, Sequence[Request]], *, documents: int, track: Track = silent
 ) -> dict[str, dict[str, Measures]]:
-    """By task and executor: accuracy on the first ``documents`` requests, with error and interval (``evaluate.task``).
+    """By task and model: accuracy on the first ``documents`` requests, with error and interval (``evaluate.task``).
 
-    ``acc_change`` is the difference to the executor "float"; its standard error ``acc_change_se`` comes from the same
+    ``acc_change`` is the difference to the model "float"; its standard error ``acc_change_se`` comes from the same
     documents answered by both and is far smaller than that of acc. With two tasks and more, "average" has the
     unweighted means over the tasks; their errors are those of independent tasks.
     """
     return compared(
         {
             task: {
-                name: answered(executor, task, requests, encode, bos=bos, documents=documents, track=track)
-                for name, executor in executors.items()
+                name: answered(models, name, task, requests, documents=documents, track=track)
+                for name in models.executors
             }
             for task, requests in tasks.items()
         }
@@ -45,18 +40,19 @@ def zero_shot(
 
 
 def answered(
-    executor: Executor,
-    task: str,
-    requests: Sequence[Request],
-    encode: Callable[[str], Sequence[int]],
-    *,
-    bos: int | None,
-    documents: int,
-    track: Track = silent,
+    models: Comparison, name: str, task: str, requests: Sequence[Request], *, documents: int, track: Track = silent
 ) -> Outcome:
-    """How one model did on the first ``documents`` requests of one task."""
+    """How the model of that name did on the first ``documents`` requests of one task."""
     score = score_last_word if task == LAST_WORD else score_choices
-    return score(executor, requests, encode, bos=bos, limit=documents, track=track)
+    return score(
+        models.executors[name],
+        requests,
+        models.encode,
+        bos=models.bos,
+        limit=documents,
+        batch_tokens=models.batch_tokens,
+        track=track,
+    )
 
 
 def compared(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, dict[str, Measures]]:

@@ -33,7 +33,7 @@ def rope_tables(rope: Rope, positions: int) -> tuple[np.ndarray, np.ndarray]:
 def integer_rope(
     codes: Tensor, cos: Tensor, sin: Tensor, *, zero_point: int, mantissa: int, shift: int, output: Output
 ) -> Tensor:
-    """Turn heads (T, H, D) by the tables' rows (T, rotary_dim/2) of their positions."""
+    """Turn heads (…, T, H, D) by the tables' rows (T, rotary_dim/2) of their positions."""
     half = cos.shape[-1]
     x = centered(codes, zero_point)
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]

@@ -37,7 +37,7 @@ def exponential_table(table: Tensor, mantissa: int, shift: int) -> Tensor:
 
 
 def integer_softmax(scores: Tensor, visible: Tensor, exponentials: Tensor, *, one: int, qmax: int) -> Tensor:
-    """Scores (H, T, S) int16 or uint8, visible (T, S) bool → probabilities (H, T, S) in steps of 1/one, as float64.
+    """Scores (…, T, S) int16 or uint8, visible (T, S) bool → probabilities (…, T, S) in steps of 1/one, as float64.
 
     Every token must see at least one token (itself). ``exponentials`` is the result of ``exponential_table``.
     """
