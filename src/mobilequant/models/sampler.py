@@ -3,8 +3,8 @@
     token ~ softmax(logits of the last position)          temperature 1, all tokens
 
 A token is the first whose cumulative probability exceeds a number from [0, 1) that was drawn before. So a window
-depends on its own numbers alone. How many others are written beside it, and on which device, only decides how logits are
-rounded.
+depends on its own numbers alone. How many others are written beside it, and on which device, only decides how logits
+are rounded.
 """
 
 from __future__ import annotations
