@@ -1,91 +1,164 @@
-"""What static integer quantization costs: models × recipes, integer model beside float, on the published protocol.
+"""What static integer quantization costs: models × recipes × seeds, the integer model beside float, on two texts.
 
-    python bench/accuracy_table.py --models smollm2-135m --work DIR [--device cuda] [--tokens 20440]
+    python bench/accuracy_table.py --work DIR
+    python bench/accuracy_table.py --work DIR --models smollm2-135m --recipes w4a8-fast pairs-rounding-w4a8
+        --seeds 0 1 2 --devices cuda:0 cuda:1 --parallel 2 --tasks all --documents 500 --deadline 3000
 
-Every row is one package, quantized and scored by the same code as the command line; a finished row is not done again.
-RECIPE@S is a recipe with the calibration and training windows of seed S.
-Prints a Markdown table and writes bench/results/accuracy_<model>.json.
+One command from a bare machine: models and texts are fetched, and every row is a package that is quantized and scored
+by the code of the command line, in a process of its own, with a log beside it. A seed is that of the calibration and
+training windows; 0 is the recipe as it stands, RECIPE@S has the windows of seed S alone. Told again after a kill or a
+deadline, it reads finished rows back and goes on with the others where they were; with --deadline 0 it only reads.
+
+Prints a line per finished row and a Markdown table per model, and writes both down behind every row:
+RESULTS/accuracy_<model>.json, in which rows of other runs stay, and RESULTS/accuracy_<model>.md. Exits with 1 when a
+row failed, with 2 when some were not begun.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mobilequant.jobs.evaluate import evaluate
-from mobilequant.jobs.inspect import inspect
-from mobilequant.jobs.quantize import quantize
-from mobilequant.pipeline.recipe import Recipe, load_recipe
+from accuracy.row import Row, Scoring, rows
+from accuracy.run import Crew
+from accuracy.table import losses, markdown
+from mobilequant.data.task import VARIANTS
+from mobilequant.errors import MobileQuantError
+from mobilequant.pipeline.atomic_file import write_text
+from mobilequant.pipeline.quantity import duration, size
 
 HERE = Path(__file__).parent
-BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "gptq-w8a8", "rtn-w4a8", "smoothquant-w4a8")
-PRESETS = ("w8a8-fast", "w8a8-fast@1", "w8a8-fast@2", "w4a8-fast", "w4g64a8-fast")
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
+BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "rtn-w4a8", "smoothquant-w4a8", "faithful-w8a8", "faithful-w4a8")
+PRESETS = ("w8a8-fast", "w4a8-fast", "w4g64a8-fast")
+TRAINED = ("rounding-w8a8", "pairs-rounding-w4a8", "pairs-rounding-w4g64a8", "pairs-rounding-distilled-w4a8")
 
 
-def recipe_of(name: str) -> Recipe:
-    """A preset or a recipe of bench/recipes by its row: ``w8a8-fast``, or ``w8a8-fast@1`` with windows of seed 1."""
-    stem, _, seed = name.partition("@")
-    own = HERE / "recipes" / f"{stem}.yaml"
-    recipe = load_recipe(own if own.exists() else stem)
-    if not seed:
-        return recipe
-    texts = {name: getattr(recipe, name) for name in ("data", "training") if getattr(recipe, name)}
-    return recipe.model_copy(update={n: text.model_copy(update={"seed": int(seed)}) for n, text in texts.items()})
+def main(given: Sequence[str] | None = None) -> int:
+    """Run all rows that are asked for, or, as a worker, one."""
+    arguments = parsed(given)
+    scoring = Scoring(
+        tuple(arguments.texts), arguments.tokens, arguments.window, _tasks(arguments.tasks), arguments.documents
+    )
+    if arguments.row:
+        return worker(Row(*arguments.row), scoring, arguments.work, arguments.devices[0])
+    wanted = rows(arguments.models, arguments.recipes, arguments.seeds)
+    crew = Crew(
+        lambda row, device: _command(row, device, arguments),
+        lambda row: _log(row, arguments.work),
+        arguments.devices,
+        arguments.parallel,
+        time.monotonic() + arguments.deadline,
+    )
+    table = Table(wanted, scoring, arguments.work, arguments.results)
+    for row, scores in table.found():
+        crew.pace.learn(row.cost(scoring), sum(scores["run"]["seconds"].values()))
+        table.report(row, done=True)
+    missing = [(row, row.cost(scoring)) for row in wanted if row.found(arguments.work, scoring) is None]
+    not_begun = crew.run(missing, lambda row, done: table.report(row, done=done))
+    for row in not_begun:
+        print(f"not begun: {Path(row.model).name} {row.title}", flush=True)
+    print("".join(f"\n{text}" for text in table.written()), flush=True)
+    return 1 if table.failed else 2 if not_begun else 0
 
 
-def row(model: str, name: str, folder: Path, device: str, text: str, tokens: int) -> dict[str, Any]:
-    """One package and its scores, read back if an earlier run has them."""
-    package, result = folder / name, folder / f"{name}.json"
-    if not result.exists():
-        unfinished = folder / f"{name}.work"
-        quantize(
-            model, recipe=recipe_of(name), out=package, work_dir=unfinished, resume=True, force=True, device=device
-        )
-        scores = evaluate(package, text=text, tokens=tokens, device=device)
-        about = inspect(package)
-        scores["package"] = {key: about[key] for key in ("bits_per_weight", "float_ops", "sixteen_bit")}
-        result.write_text(json.dumps(scores, indent=1) + "\n")
-    return json.loads(result.read_text())
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Markdown: one line per recipe."""
-    lines = ["| recipe | bits/weight | float | fake-quant | **integer** | loss | KL | top-1 | 16-bit down inputs |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
-    for name, found in rows.items():
-        integer, reference = found["integer"], found["float"]
-        wide = [point for point in found["package"]["sixteen_bit"] if point.endswith((".product", ".act"))]
-        lines.append(
-            f"| {name} | {found['package']['bits_per_weight']:.2f} | {reference['ppl']:.2f} "
-            f"| {found['fake_quant']['ppl']:.2f} | {integer['ppl']:.2f} | {100 * (integer['ppl_ratio'] - 1):+.1f} % "
-            f"| {integer['kl']:.3f} | {100 * integer['top1']:.1f} % | {', '.join(wide) or 'none'} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run all rows of the models that are asked for."""
+def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--recipes", nargs="+", default=[*BASELINES, *PRESETS])
+    parser.add_argument("--recipes", nargs="+", default=[*BASELINES, *PRESETS, *TRAINED])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--work", type=Path, required=True, help="packages and unfinished work (large)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--text", default="wiki_squad")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--devices", nargs="+", default=["cpu"])
+    parser.add_argument("--parallel", type=int, default=1, help="rows at a time on each device")
+    parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds; none begins that would pass it")
+    parser.add_argument("--texts", nargs="+", default=["wiki_squad", "brown"])
     parser.add_argument("--tokens", type=int, default=20_440)
-    arguments = parser.parse_args()
-    for model in arguments.models:
-        folder = arguments.work / Path(model).name
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = {}
-        for name in arguments.recipes:
-            rows[name] = row(model, name, folder, arguments.device, arguments.text, arguments.tokens)
-            print(f"{folder.name} {name}: {rows[name]['integer']['ppl']:.2f}", flush=True)
-        print(f"\n### {folder.name}\n\n{table(rows)}\n", flush=True)
-        (HERE / "results" / f"accuracy_{folder.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--tasks", nargs="+", default=[], help="zero-shot tasks, or: all")
+    parser.add_argument("--documents", type=int, default=500, help="of each task")
+    parser.add_argument("--row", nargs=2, metavar=("MODEL", "RECIPE"), help="make this row alone, in this process")
+    return parser.parse_args(given)
+
+
+def worker(row: Row, scoring: Scoring, work: Path, device: str) -> int:
+    """One row, with phases and measures of the methods on standard output."""
+    from accuracy.make import make
+
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("mobilequant").setLevel(logging.INFO)
+    try:
+        make(row, scoring, work, device)
+    except MobileQuantError as error:
+        print(f"{error.message}. {error.remedy}", flush=True)  # the last line is what the table shows
+        return 1
+    return 0
+
+
+class Table:
+    """The rows that there are, on the screen and on disk."""
+
+    def __init__(self, wanted: Sequence[Row], scoring: Scoring, work: Path, results: Path) -> None:
+        self.wanted, self.scoring, self.work, self.results = wanted, scoring, work, results
+        self.failed: list[Row] = []
+        self._reported = 0
+
+    def found(self) -> list[tuple[Row, dict[str, Any]]]:
+        pairs = ((row, row.found(self.work, self.scoring)) for row in self.wanted)
+        return [(row, scores) for row, scores in pairs if scores is not None]
+
+    def report(self, row: Row, *, done: bool) -> None:
+        """One line; and the files, since the next moment may be the last."""
+        self._reported += 1
+        place = f"[{self._reported}/{len(self.wanted)}] {Path(row.model).name} {row.title}"
+        scores = row.found(self.work, self.scoring)
+        if not done or scores is None:
+            self.failed.append(row)
+            log = _log(row, self.work)
+            print(f"{place}: FAILED, see {log}: {''.join(log.read_text().splitlines()[-1:])}", flush=True)
+            return
+        said = ", ".join(f"{text} {loss:+.1f} %" for text, loss in losses(scores).items())
+        seconds, peak = sum(scores["run"]["seconds"].values()), scores["run"]["device_peak_bytes"]
+        print(f"{place}: {said}; {duration(seconds)}{f', {size(peak)}' if peak else ''}", flush=True)
+        self.written()
+
+    def written(self) -> list[str]:
+        """The Markdown of each model, which is also written down."""
+        texts = []
+        for model, group in groupby(self.found(), key=lambda each: each[0].model):
+            name, pairs = Path(model).name, list(group)
+            path = self.results / f"accuracy_{name}.json"
+            others = json.loads(path.read_text()) if path.exists() else {}
+            merged = {**others, **{row.title: scores for row, scores in pairs}}
+            write_text(path, json.dumps(merged, indent=1) + "\n")
+            texts.append(markdown(name, pairs))
+            write_text(path.with_suffix(".md"), texts[-1])
+        return texts
+
+
+def _log(row: Row, work: Path) -> Path:
+    return row.folder(work) / "log.txt"
+
+
+def _tasks(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(VARIANTS) if list(given) == ["all"] else tuple(given)
+
+
+def _command(row: Row, device: str, arguments: argparse.Namespace) -> list[str]:
+    words = [sys.executable, __file__, "--row", row.model, row.name, "--devices", device, "--work", arguments.work]
+    words += ["--tokens", arguments.tokens, "--window", arguments.window, "--documents", arguments.documents]
+    words += ["--texts", *arguments.texts, *(["--tasks", *arguments.tasks] if arguments.tasks else [])]
+    return [str(word) for word in words]
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end too
+    sys.exit(main())

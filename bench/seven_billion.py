@@ -15,11 +15,9 @@ import json
 import random
 import resource
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -31,12 +29,11 @@ from mobilequant.methods.registry import METHODS
 from mobilequant.models.canonical import expected_shapes
 from mobilequant.models.model import Model
 from mobilequant.pipeline.environment import environment
-from mobilequant.pipeline.quantity import size
 from mobilequant.pipeline.recipe import CalibrationData, MethodEntry, Recipe, load_recipe
 from mobilequant.pipeline.workspace import Workspace
+from phases import Phases
 
 RESULTS = Path(__file__).parent / "results" / "seven_billion.jsonl"
-Item = TypeVar("Item")
 
 
 def main(given: list[str] | None = None) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
         folder = Path(scratch)
         text = random_words(folder / "words.txt", count=arguments.windows * arguments.window)
         recipe = small(arguments.recipe, text, arguments)
-        phases = Phases(arguments.device)
+        phases = Phases(arguments.device, "make the model")
         model = replace(random_model(shape(arguments), arguments.device), tokenizer_dir=byte_tokenizer(folder))
         phases.begin("check and plan")
         job = prepare(
@@ -61,7 +58,7 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
             "batch": arguments.batch,
             "device": torch.cuda.get_device_name() if phases.on_gpu else "cpu",
             "plan": asdict(job.plan),
-            "device_peak_bytes": max(phase["device_peak_bytes"] for phase in phases.found),
+            "device_peak_bytes": phases.device_peak_bytes,
             "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "work_bytes": stored_bytes(Workspace(folder / "work").folder),
             "package_bytes": stored_bytes(job.out),
@@ -147,37 +144,6 @@ def byte_tokenizer(folder: Path) -> Path:
 
 def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-class Phases:
-    """A tracker: a phase lasts from the first item of one task to that of the next."""
-
-    def __init__(self, device: str) -> None:
-        self.on_gpu = torch.device(device).type == "cuda"
-        self.found: list[dict[str, Any]] = []
-        self._name, self._start = "", 0.0
-        self.begin("make the model")
-
-    def __call__(self, items: Iterable[Item], task: str, total: int) -> Iterator[Item]:
-        self.begin(task)
-        yield from items
-        self.begin(f"behind {task}")
-
-    def begin(self, name: str) -> None:
-        """End the phase that goes on, and begin another."""
-        self.end()
-        self._name, self._start = name, time.monotonic()
-        if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-
-    def end(self) -> None:
-        """Tell of the phase that goes on."""
-        if not self._name:
-            return
-        peak = torch.cuda.max_memory_allocated() if self.on_gpu else 0
-        seconds = time.monotonic() - self._start
-        self.found.append({"name": self._name, "seconds": round(seconds, 2), "device_peak_bytes": peak})
-        print(f"{seconds:8.1f} s  {size(peak):>8}  {self._name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_integer_rope_is_within_one_step_of_the_real_rotation(seed: int, zero_po
         output=Output(128, 0, 255, torch.uint8),
     )
     heads = ((codes.double() - zero_point) * 0.02).transpose(0, 1)[None]
-    real = rotate(heads, ROPE, torch.arange(6))[0].transpose(0, 1).clamp(-128 * 0.03, 127 * 0.03)
+    real = rotate(heads, ROPE, 0)[0].transpose(0, 1).clamp(-128 * 0.03, 127 * 0.03)
     assert ((found.double() - 128) * 0.03 - real).abs().max() < 0.53 * 0.03
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mobilequant.models import quantized
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import BY_NAME, INT4, UINT8
-from mobilequant.solvers.straight_through import fake_quantize, round_through, with_gradient_scale
+from mobilequant.solvers.straight_through import fake_quantize, round_through
 
 QTYPES = st.sampled_from(list(BY_NAME.values()))
 SCALES = st.floats(-20, 13, width=32).map(lambda exponent: torch.tensor(2.0**exponent).item())
@@ -135,10 +135,13 @@ def test_rounding_passes_gradients():
     assert torch.equal(leaf.grad, torch.arange(5.0))
 
 
-@given(value=st.floats(-1e3, 1e3, width=32), factor=st.floats(1e-6, 1e3))
-def test_a_scaled_gradient_leaves_the_parameter_exactly_as_it_is(value, factor):
-    leaf = torch.tensor(value).requires_grad_()
-    found = with_gradient_scale(leaf, factor)
-    found.backward()
-    assert found.item() == value
-    assert leaf.grad.item() == pytest.approx(factor)
+@given(factor=st.floats(1e-6, 1e3))
+def test_a_gradient_factor_concerns_scale_and_zero_point_alone(factor):
+    plain, scaled = (tracked(random(64), torch.tensor(0.1), torch.tensor(3.0)) for _ in range(2))
+    results = [fake_quantize(*plain, 0, 15), fake_quantize(*scaled, 0, 15, gradient_factor=factor)]
+    assert torch.equal(*results)
+    for result in results:
+        (result * random(64, seed=1)).sum().backward()
+    assert torch.equal(plain[0].grad, scaled[0].grad)
+    for one, other in zip(plain[1:], scaled[1:], strict=True):
+        torch.testing.assert_close(other.grad, factor * one.grad)

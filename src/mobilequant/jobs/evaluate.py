@@ -14,17 +14,14 @@ from mobilequant.data.window import refuse_overlap, windows
 from mobilequant.errors import CheckpointError, DataError, UsageError
 from mobilequant.evaluate.protocol import Protocol, protocol, window_count
 from mobilequant.evaluate.score import score
-from mobilequant.integer.interpreter import Interpreter
+from mobilequant.jobs.comparison import compare
 from mobilequant.jobs.device import require_device
-from mobilequant.jobs.executor import executors
 from mobilequant.jobs.fingerprint import model_sha256, settings_sha256
 from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
 from mobilequant.jobs.package import Package, open_package
-from mobilequant.jobs.simulation import load_simulation
 from mobilequant.jobs.zero_shot import zero_shot
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
-from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.environment import environment
 from mobilequant.pipeline.progress import Track, silent
 
@@ -72,16 +69,12 @@ def evaluate(
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     requests = {task: load_task(task) for task in tasks}
-    source = float_model(opened, model, track).to(device=device)
-    encode = Tokenizer.load(opened.folder, num_rows=opened.graph.vocab_size).encode
-    cut = windows(encode(scoring.content), window=window, count=count, seed=None).to(device)
-    bos = opened.about.leading_token
-    quantized = load_simulation(opened.folder, opened.graph, source)
-    candidates = executors(source, quantized, Interpreter(opened.graph, device), bos)
-    scores = score(candidates, cut, bos=bos, track=track)
-    record = protocol(cut, bos=bos, text=scoring.name, text_sha256=scoring.sha256)
+    models = compare(opened, float_model(opened, model, track), device)
+    cut = windows(models.encode(scoring.content), window=window, count=count, seed=None).to(device)
+    scores = score(models.executors, cut, bos=models.bos, track=track)
+    record = protocol(cut, bos=models.bos, text=scoring.name, text_sha256=scoring.sha256)
     settings = {"text": scoring.name, "window": window, "tokens": tokens, "tasks": list(tasks), "documents": documents}
-    answers = zero_shot(candidates, requests, encode, bos=bos, documents=documents, track=track)
+    answers = zero_shot(models.executors, requests, models.encode, bos=models.bos, documents=documents, track=track)
     return {**scores, "tasks": answers, **_record(opened, settings, record)}
 
 

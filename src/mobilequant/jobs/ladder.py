@@ -1,4 +1,4 @@
-"""The ladder of an ablation: recipes of which each has one idea more than the one before."""
+"""The ladder of an ablation: recipes of which each has one idea more than the one before, or another in its place."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def _steps() -> list[tuple[str, int, Methods]]:
     edge = {"smoothquant": {**_PUBLISHED, "pairs": [*_NORM_PAIRS, "up_to_down"]}}
     ours: Methods = ["center", "ptf", {"smoothquant": {"alpha": 0.7, "pairs": _ALL_PAIRS}}, _MSE]
     learned = {"mobilequant": {"weights": "fixed"}}
+    rounded = {"mobilequant": {"weights": "rounding", "pairs": _ALL_PAIRS}}
     return [
         ("RTN", 0, [_MINMAX, "rtn"]),
         ("+ pairs", 0, [published, _MINMAX, "rtn"]),
@@ -75,9 +76,11 @@ def _steps() -> list[tuple[str, int, Methods]]:
         ("+ balance, center, ptf, MSE", 2, [*ours, "rtn"]),
         ("+ R1", 2, [_ROTATE_R1, *ours, "rtn"]),
         ("+ R2", 2, [_ROTATE, *ours, "rtn"]),
+        ("+ Tₖ, left out again", 2, [_ROTATE, "rotate_keys", *ours, "rtn"]),
         ("+ GPTQ", 2, [_ROTATE, *ours, "gptq"]),
         ("+ learned ranges", 2, [_ROTATE, *ours, "gptq", learned]),
         ("+ learned scales", 2, [_ROTATE, *ours, "gptq", "mobilequant"]),
-        ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, "gptq", "mobilequant"]),  # chosen before training sees it
-        ("+ learned R1, R2", 2, [*_LEARN_ROTATIONS, *ours, _WIDEN, "gptq", "mobilequant"]),
+        ("rounding and pairs learned instead", 2, [_ROTATE, *ours, rounded]),
+        ("+ A16 ≤ 10 %", 2, [_ROTATE, *ours, _WIDEN, rounded]),  # chosen before training sees it
+        ("+ learned R1, R2", 2, [*_LEARN_ROTATIONS, *ours, _WIDEN, rounded]),
     ]

@@ -33,18 +33,41 @@ def zero_shot(
     documents answered by both and is far smaller than that of acc. With two tasks and more, "average" has the
     unweighted means over the tasks; their errors are those of independent tasks.
     """
-    found: dict[str, dict[str, Measures]] = {}
-    for task, requests in tasks.items():
-        score = score_last_word if task == LAST_WORD else score_choices
-        outcomes = {
-            name: score(executor, requests, encode, bos=bos, limit=documents, track=track)
-            for name, executor in executors.items()
+    return compared(
+        {
+            task: {
+                name: answered(executor, task, requests, encode, bos=bos, documents=documents, track=track)
+                for name, executor in executors.items()
+            }
+            for task, requests in tasks.items()
         }
-        found[task] = {
-            name: {**outcome.measures, **_change(outcome, outcomes[REFERENCE])} for name, outcome in outcomes.items()
-        }
+    )
+
+
+def answered(
+    executor: Executor,
+    task: str,
+    requests: Sequence[Request],
+    encode: Callable[[str], Sequence[int]],
+    *,
+    bos: int | None,
+    documents: int,
+    track: Track = silent,
+) -> Outcome:
+    """How one model did on the first ``documents`` requests of one task."""
+    score = score_last_word if task == LAST_WORD else score_choices
+    return score(executor, requests, encode, bos=bos, limit=documents, track=track)
+
+
+def compared(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, dict[str, Measures]]:
+    """What ``zero_shot`` tells, from outcomes by task and model; those of one model may serve many comparisons."""
+    found = {
+        task: {name: {**each.measures, **_change(each, models[REFERENCE])} for name, each in models.items()}
+        for task, models in outcomes.items()
+    }
     if len(found) > 1:
-        found[AVERAGE] = {name: _average([models[name] for models in found.values()]) for name in executors}
+        names = next(iter(found.values()))
+        found[AVERAGE] = {name: _average([models[name] for models in found.values()]) for name in names}
     return found
 
 

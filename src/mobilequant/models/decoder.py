@@ -111,7 +111,7 @@ def _norm(model: Model, name: str, value: Tensor, tap: Tap) -> Tensor:
 
 def rms_norm(value: Tensor, gain: Tensor, eps: float) -> Tensor:
     """value / sqrt(mean(value²) + eps) · gain over the last dimension."""
-    return value * torch.rsqrt(value.square().mean(-1, keepdim=True) + eps) * gain
+    return F.rms_norm(value, gain.shape, gain, eps)
 
 
 def _attention(model: Model, layer: int, normed: Tensor, tap: Tap, prefix: Past | None) -> Tensor:
@@ -145,30 +145,30 @@ def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, ta
         heads = tap(name, rms_norm(heads, model.tensors[f"{name}.weight"], model.arch.norm_eps))
     rope = model.arch.layers[layer].rope
     if rope:
-        positions = torch.arange(start, start + heads.shape[2], device=heads.device)
-        heads = tap(point.at(layer, f"{role}_rope"), rotate(heads, rope, positions))
+        heads = tap(point.at(layer, f"{role}_rope"), rotate(heads, rope, start))
     return heads
 
 
-def rope_angles(rope: Rope, positions: Tensor) -> Tensor:
-    """Angles (T, rotary_dim/2) in float64 radians."""
-    return positions[:, None].double() * _frequencies(rope, positions.device)
+@functools.lru_cache(maxsize=16)
+def rope_factors(rope: Rope, start: int, num_tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Factors (2, T, rotary_dim) of a dimension itself, and of the one it turns with: cosines, and sines with signs.
 
-
-@functools.cache
-def _frequencies(rope: Rope, device: torch.device) -> Tensor:
-    """On the device once, because a captured training step may not copy from the host."""
+    Kept on the device, because all layers share them and a captured training step may not copy from the host.
+    """
     with torch.inference_mode(False):
-        return torch.tensor(rope.inverse_frequencies, dtype=torch.float64, device=device)
+        frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float64, device=device)
+        angles = torch.arange(start, start + num_tokens, device=device)[:, None] * frequencies
+        cos, sin = angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
+        return torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1))).to(dtype)
 
 
-def rotate(heads: Tensor, rope: Rope, positions: Tensor) -> Tensor:
-    """Turn dimension i with dimension i + rotary_dim/2 of heads (B, H, T, D); later dimensions pass."""
-    angles = rope_angles(rope, positions)
-    cos = (angles.cos() * rope.attention_factor).to(heads.dtype)
-    sin = (angles.sin() * rope.attention_factor).to(heads.dtype)
-    first, second, rest = heads.tensor_split((rope.rotary_dim // 2, rope.rotary_dim), dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
+def rotate(heads: Tensor, rope: Rope, start: int) -> Tensor:
+    """Turn dimension i with dimension i + rotary_dim/2 of heads (B, H, T, D) whose first token stands at ``start``;
+    later dimensions pass."""
+    own, other = rope_factors(rope, start, heads.shape[2], heads.device, heads.dtype)
+    turned, rest = heads.tensor_split((rope.rotary_dim,), dim=-1)
+    rotated = turned * own + turned.roll(rope.rotary_dim // 2, dims=-1) * other
+    return torch.cat((rotated, rest), dim=-1) if rest.shape[-1] else rotated
 
 
 def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, visible: Tensor, tap: Tap) -> Tensor:

@@ -40,12 +40,6 @@ def round_through(value: Tensor) -> Tensor:
     return value + (value.round() - value).detach()
 
 
-def with_gradient_scale(parameter: Tensor, factor: float) -> Tensor:
-    """The parameter itself, whose gradient is multiplied by ``factor`` (LSQ, arXiv 1902.08153, §2.2)."""
-    scaled = parameter * factor
-    return parameter.detach() + (scaled - scaled.detach())
-
-
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -21,22 +21,12 @@ def fold(tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, sca
     exact = scale.double()  # so that 1/s and s cancel as well as the tensors' own dtype allows
     reciprocal = expand(1 / exact, producer_index(arch, pair))
     factor = expand(exact, consumer_index(arch, pair))
-    return divide_and_multiply(tensors, pair, reciprocal, factor)
-
-
-def divide_and_multiply(
-    tensors: Mapping[str, Tensor], pair: ScalePair, reciprocal: Tensor, factor: Tensor
-) -> dict[str, Tensor]:
-    """The changed tensors when producers take ``reciprocal`` (their channels) and consumers ``factor`` (theirs)."""
+    rows, columns = (factor, None) if pair.consumer_axis == "output" else (None, factor)
     changed: dict[str, Tensor] = {}
     for module in pair.producers:
-        changed |= scale_outputs(tensors, module, reciprocal)
+        changed |= rescaled(tensors, module, reciprocal, None)
     for module in pair.consumers:
-        if pair.consumer_axis == "output":
-            changed |= scale_outputs(tensors, module, factor)
-        else:
-            weight = tensors[f"{module}.weight"]
-            changed[f"{module}.weight"] = weight * factor.to(weight)
+        changed |= rescaled(tensors, module, rows, columns)
     return changed | _tied_embedding(tensors, changed, factor) if pair.tied else changed
 
 
@@ -70,6 +60,17 @@ def _tied_embedding(tensors: Mapping[str, Tensor], changed: Mapping[str, Tensor]
     """The embedding stays one object with lm_head, and remembers what its columns were multiplied by."""
     head = changed[f"{point.LM_HEAD}.weight"]
     return {f"{point.EMBED}.weight": head} | remembered(tensors, point.COLUMN_SCALE, factor.to(head))
+
+
+def rescaled(
+    tensors: Mapping[str, Tensor], module: str, rows: Tensor | None, columns: Tensor | None
+) -> dict[str, Tensor]:
+    """A module with its weight rows (or gains) and bias times ``rows`` (O,), and its columns times ``columns`` (I,)."""
+    scaled = {f"{module}.weight": tensors[f"{module}.weight"]} if rows is None else scale_outputs(tensors, module, rows)
+    if columns is not None:
+        weight = scaled[f"{module}.weight"]
+        scaled[f"{module}.weight"] = weight * columns.to(weight)
+    return scaled
 
 
 def scale_outputs(tensors: Mapping[str, Tensor], module: str, factor: Tensor) -> dict[str, Tensor]:

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from mobilequant.models.tiny import tiny_model
-from mobilequant.numerics.qtype import INT4, INT8
+from mobilequant.numerics.qtype import INT8
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import MAX_MULTIPLIER
-from mobilequant.solvers.learned.weight_rounding import RoundedWeights, covering
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights
 from mobilequant.solvers.range_search import WeightRange
+from mobilequant.solvers.rounded_row import covering
 from mobilequant.solvers.rounding import nearest_codes
 
 NAME, PART = "layers.0.down", "layers.0"
@@ -39,7 +40,8 @@ def used(piece, scheme, name=NAME):
     """Codes and scales (…) as the forward pass has them."""
     weight = piece.rewrite(MODEL.tensors, PART)[f"{name}.weight"].detach()
     rows = piece._rows(name, WEIGHT)
-    scale = piece._scale(name, rows)[:, None].detach()
+    share = piece.parameters(PART)[f"{name}.share"].detach()
+    scale = (covering(rows, scheme.weight_qtype(name)) * share.exp())[:, None]
     codes = torch.round(weight.view_as(rows) / scale)
     return codes.view_as(weight), scale.expand_as(rows).reshape(weight.shape)
 
@@ -130,11 +132,3 @@ def test_a_head_has_eight_bits_and_no_groups():
     finished = piece.finished(MODEL.tensors, "head")["lm_head"]
     assert finished.qtype == INT8 and finished.group_multiplier is None
     assert piece.parameters(PART) == {} and piece.finished(MODEL.tensors, PART) == {}
-
-
-def test_covering_clips_nothing_and_is_differentiable():
-    rows = torch.tensor([[7.0, -1.0], [1.0, -8.0], [0.0, 0.0]], requires_grad=True)
-    found = covering(rows, INT4)
-    assert found[:2].tolist() == [1.0, 1.0] and found[2] > 0
-    found.sum().backward()
-    assert rows.grad[0, 0] == pytest.approx(1 / 7) and rows.grad[1, 1] == pytest.approx(-1 / 8)

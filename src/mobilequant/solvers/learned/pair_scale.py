@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf, part_of
-from mobilequant.transforms.scale import divide_and_multiply
+from mobilequant.transforms.scale import rescaled
 
 SMALLEST = 1e-2  # published: a scale is never smaller
 
@@ -55,24 +57,35 @@ class PairScales:
         return {f"{placed.pair.name}.free_scale": self._leaves[placed.pair.name] for placed in self._in(part)}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
-        """The folded tensors of a part."""
-        seen, changed = dict(tensors), dict[str, Tensor]()
+        """The folded tensors of a part. Each is rewritten once, by the product of all factors of its rows and columns,
+        because tensors are large and factors are not."""
+        rows, columns = dict[str, Tensor](), dict[str, Tensor]()
         for placed in self._in(part):
-            scale = self._how.scale(self._leaves[placed.pair.name]).double()
-            folded = divide_and_multiply(seen, placed.pair, (1 / scale)[placed.producers], scale[placed.consumers])
-            seen |= folded
-            changed |= folded
+            scale = self._scale(placed, tensors[f"{placed.pair.producers[0]}.weight"].dtype)
+            divided, multiplied = placed.producers.spread(1 / scale), placed.consumers.spread(scale)
+            for module in placed.pair.producers:
+                rows[module] = divided * rows[module] if module in rows else divided
+            axis = rows if placed.pair.consumer_axis == "output" else columns
+            for module in placed.pair.consumers:
+                axis[module] = multiplied * axis[module] if module in axis else multiplied
+        changed: Tensors = {}
+        for module in dict.fromkeys((*rows, *columns)):
+            changed |= rescaled(tensors, module, rows.get(module), columns.get(module))
         return changed
 
     def rewrite_cache(self, keys: Tensor, values: Tensor, part: str) -> tuple[Tensor, Tensor]:
         """Constant keys and values (G, P, D) of a block as the folded projections would have made them."""
         for placed in self._in(part):
-            scale = self._how.scale(self._leaves[placed.pair.name])
             if placed.pair.kind == "q_to_k":
-                keys = keys * scale[placed.consumers].view(-1, 1, keys.shape[-1])
+                factor = placed.consumers.spread(self._scale(placed, keys.dtype))
+                keys = keys * factor.view(-1, 1, keys.shape[-1])
             if placed.pair.kind == "v_to_o":
-                values = values / scale[placed.producers].view(-1, 1, values.shape[-1])
+                divisor = placed.producers.spread(self._scale(placed, values.dtype))
+                values = values / divisor.view(-1, 1, values.shape[-1])
         return keys, values
+
+    def _scale(self, placed: _Placed, dtype: torch.dtype) -> Tensor:
+        return self._how.scale(self._leaves[placed.pair.name]).to(dtype)
 
     def _in(self, part: str) -> list[_Placed]:
         return [placed for placed in self._pairs if placed.part == part]
@@ -84,11 +97,52 @@ class _Placed:
 
     pair: ScalePair
     part: str
-    producers: Tensor
-    consumers: Tensor
+    producers: _Map
+    consumers: _Map
 
     @classmethod
     def of(cls, arch: Architecture, pair: ScalePair, device: torch.device) -> _Placed:
         part = HEAD if pair.layer is None else part_of(pair.name)
-        maps = (torch.tensor(index(arch, pair), device=device) for index in (producer_index, consumer_index))
+        maps = (_Map.of(index(arch, pair), pair.num_channels, device) for index in (producer_index, consumer_index))
         return cls(pair, part, *maps)
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Which entry of a free scale belongs to each channel, and back: the channels (entries, most) of each entry, filled
+    up with a channel that does not exist. None where both are the same."""
+
+    entries: Tensor | None
+    channels: Tensor | None
+
+    @classmethod
+    def of(cls, index: list[int], num_entries: int, device: torch.device) -> _Map:
+        if index == list(range(num_entries)):
+            return cls(None, None)
+        channels: list[list[int]] = [[] for _ in range(num_entries)]
+        for channel, entry in enumerate(index):
+            channels[entry].append(channel)
+        most = max(map(len, channels))
+        filled = [each + [len(index)] * (most - len(each)) for each in channels]
+        return cls(torch.tensor(index, device=device), torch.tensor(filled, device=device))
+
+    def spread(self, scale: Tensor) -> Tensor:
+        """One number per channel."""
+        return scale if self.entries is None else _spread(scale, self.entries, self.channels)
+
+
+class _Spread(torch.autograd.Function):
+    """Indexing whose gradient is a sum in a fixed order, in place of a sort for each (and so the same each time)."""
+
+    @staticmethod
+    def forward(ctx: Any, scale: Tensor, entries: Tensor, channels: Tensor) -> Tensor:
+        ctx.save_for_backward(channels)
+        return scale[entries]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (channels,) = ctx.saved_tensors
+        return F.pad(grad_outputs[0], (0, 1))[channels].sum(1), None, None
+
+
+_spread: Callable[..., Tensor] = _Spread.apply

@@ -9,7 +9,6 @@ in steps, at most half of one) moves a weight over the edge to its other neighbo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -17,13 +16,12 @@ import torch
 from torch import Tensor
 
 from mobilequant.models.model import Model
-from mobilequant.numerics.qtype import QType
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import integer_groups
 from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.rounded_row import covering, moved, round_rows
 from mobilequant.solvers.rounding import nearest_codes
-from mobilequant.solvers.straight_through import fake_quantize, with_gradient_scale
 
 Offset = Literal["none", "rounding"]
 _SMALLEST_SHARE = 1e-3
@@ -57,23 +55,9 @@ class RoundedWeights:
         return {f"{n}.weight": self._rounded(n, tensors) for n in self._shares if part_of(n) == part}
 
     def _rounded(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
-        weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
-        rows = self._rows(name, weight)
-        scale = self._scale(name, rows)[:, None]
-        moved, no_offset = self._moved(name, rows, scale), torch.zeros_like(scale)
-        return fake_quantize(moved, scale, no_offset, qtype.qmin, qtype.qmax).view_as(weight)
-
-    def _scale(self, name: str, rows: Tensor) -> Tensor:
-        """Scale (R,) of rows (R, W)."""
-        qtype = self._scheme.weight_qtype(name)
-        share = with_gradient_scale(self._shares[name], 1 / math.sqrt(rows.shape[1] * qtype.qmax))
-        return covering(rows, qtype) * share.exp()
-
-    def _moved(self, name: str, rows: Tensor, scale: Tensor) -> Tensor:
-        """The rows with their offsets, which are counted in steps."""
-        if name not in self._offsets:
-            return rows
-        return rows + scale.detach() * self._offsets[name].clamp(-0.5, 0.5)
+        weight = tensors[f"{name}.weight"]
+        rows, qtype = self._rows(name, weight), self._scheme.weight_qtype(name)
+        return round_rows(rows, self._shares[name], self._offsets.get(name), qtype).view_as(weight)
 
     def _rows(self, name: str, weight: Tensor) -> Tensor:
         """Whatever shares one scale, as rows (R, W)."""
@@ -88,13 +72,7 @@ class RoundedWeights:
     def _finished(self, name: str, tensors: Mapping[str, Tensor]) -> QuantizedWeight:
         weight, qtype = tensors[f"{name}.weight"], self._scheme.weight_qtype(name)
         rows = self._rows(name, weight)
-        wanted = self._scale(name, rows)
-        moved = self._moved(name, rows, wanted[:, None]).view_as(weight)
+        wanted = covering(rows, qtype) * self._shares[name].exp()
+        shifted = moved(rows, self._offsets.get(name), wanted[:, None]).view_as(weight)
         scale = integer_groups(wanted, len(weight), self._scheme.weight_group_size(name))
-        return scale.with_codes(nearest_codes(moved, scale.elements(weight.shape[1]), qtype), qtype)
-
-
-def covering(rows: Tensor, qtype: QType) -> Tensor:
-    """The smallest scale (R,) that clips nothing in rows (R, W); differentiable."""
-    reach = torch.maximum(rows.amax(dim=1) / qtype.qmax, rows.amin(dim=1) / qtype.qmin)
-    return reach.clamp_min(torch.finfo(torch.float32).tiny * 256)
+        return scale.with_codes(nearest_codes(shifted, scale.elements(weight.shape[1]), qtype), qtype)
