@@ -57,6 +57,10 @@ class _Calibration(BaseModel):
     sha256: str
 
 
+class _Training(_Calibration):
+    openings: _Calibration | None = None  # where the model wrote the text itself
+
+
 class About(BaseModel):
     """What the manifest tells about where a package comes from, as far as a command reads it."""
 
@@ -68,11 +72,12 @@ class About(BaseModel):
     recipe_sha256: str
     leading_token: int | None
     calibration: _Calibration
-    training: _Calibration | None = None  # where the recipe names a text for it
+    training: _Training | None = None  # where the recipe names a text for it
 
     def texts(self) -> list[_Calibration]:
-        """What the package was tuned on."""
-        return [self.calibration, *([self.training] if self.training else [])]
+        """What the package was tuned on; of a text that the model wrote, what that was continued from."""
+        trained = self.training and (self.training.openings or self.training)
+        return [self.calibration, *([trained] if trained else [])]
 
 
 @dataclass(frozen=True)

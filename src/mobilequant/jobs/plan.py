@@ -14,11 +14,12 @@ import torch
 from mobilequant.arch.architecture import Architecture
 from mobilequant.jobs.model_size import block_parameters, matrix_sizes, table_parameters
 from mobilequant.jobs.training_plan import TrainingCost, training_cost
+from mobilequant.jobs.writing_plan import writing_cost
 from mobilequant.methods.registry import make
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.sixteen_bit.method import CHOICE_WINDOWS, SixteenBit, SixteenBitConfig
 from mobilequant.pipeline.method import Method
-from mobilequant.pipeline.recipe import Recipe
+from mobilequant.pipeline.recipe import SELF_GENERATED, Recipe
 from mobilequant.pipeline.resource import Plan
 
 # Passes over all calibration windows that a method makes (statistics; for gptq also carrying the blocks on).
@@ -76,10 +77,11 @@ def _passes(method: Method, arch: Architecture, count: int) -> float:
 
 
 def _training(arch: Architecture, recipe: Recipe, device: str) -> list[TrainingCost]:
-    """What each method that trains costs."""
+    """What each method that trains costs, and what it costs to write what they train on."""
     data, scheme = recipe.training or recipe.data, recipe.base_scheme()
     found = (training_cost(method, arch, scheme, data, device) for method in _methods(recipe))
-    return [cost for cost in found if cost is not None]
+    written = [writing_cost(arch, data, device)] if data.text == SELF_GENERATED else []
+    return [*written, *(cost for cost in found if cost is not None)]
 
 
 def _stored(arch: Architecture, recipe: Recipe) -> Architecture:

@@ -23,12 +23,13 @@ from mobilequant.integer.graph import IntegerGraph
 from mobilequant.integer.lower import lower
 from mobilequant.integer.package import MANIFEST
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.calibration import Sample, calibration_windows
+from mobilequant.jobs.calibration import Sample, calibration_windows, tokenizer_of
 from mobilequant.jobs.device import require_device, require_device_memory
 from mobilequant.jobs.fingerprint import model_sha256
 from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
+from mobilequant.jobs.self_generated import SelfGenerated, self_generated
 from mobilequant.jobs.shared_work import shared_steps
 from mobilequant.jobs.training_plan import batch_of
 from mobilequant.methods.registry import make
@@ -37,7 +38,6 @@ from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.models.sources.builtin import builtins
 from mobilequant.models.sources.resolver import resolve
-from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline import parallel, resource
 from mobilequant.pipeline.checkpoint import Borrowing, Checkpoint, NoCheckpoint
@@ -46,7 +46,7 @@ from mobilequant.pipeline.lock import locked
 from mobilequant.pipeline.method import Method
 from mobilequant.pipeline.output_folder import new_folder, require_free
 from mobilequant.pipeline.progress import Track, silent
-from mobilequant.pipeline.recipe import CalibrationData, Recipe, choose_recipe, recipe_hash
+from mobilequant.pipeline.recipe import SELF_GENERATED, CalibrationData, Recipe, choose_recipe, recipe_hash
 from mobilequant.pipeline.resource import Plan
 from mobilequant.pipeline.workspace import Run, Workspace, open_workspace
 
@@ -130,7 +130,7 @@ class Job:
     device: str
     text: Text
     windows: Tensor
-    training: Sample | None  # where the recipe names a text for it
+    training: Sample | SelfGenerated | None  # where the recipe names a text for it
     recipe: Recipe
     methods: Sequence[Method]
     plan: Plan
@@ -160,29 +160,41 @@ class Job:
         run = Run(self.name, self.model_sha256, self.text.sha256, self.recipe, trained_on)
         with locked(self.work_dir):
             workspace = open_workspace(self.work_dir, run, resume=resume, force=force)
-            quantized = self._quantized(workspace, after, track)
+            training = self._trained_on(workspace, track)
+            quantized = self._quantized(workspace, training, after, track)
             graph = lower(quantized)
             with new_folder(self.out, force=force, marker=MANIFEST) as folder:
-                write_package(folder, graph, quantized, self.recipe, self._about(run, quantized))
+                write_package(folder, graph, quantized, self.recipe, self._about(run, quantized, training))
             if not self.keeps_work:
                 workspace.remove()
         return Outcome(self.out, quantized, graph, self.windows.cpu())
 
     def help(self) -> None:
         """Do the part of a process that is not the first: the same work, of which nothing is written."""
-        self._run_methods(self._prefix(None, silent), NoCheckpoint(), silent)
+        training = self._trained_on(NoCheckpoint(), silent)
+        self._run_methods(self._prefix(None, silent), training, NoCheckpoint(), silent)
 
-    def _quantized(self, workspace: Workspace, after: Job | None, track: Track) -> QuantizedModel:
+    def _trained_on(self, checkpoint: Checkpoint, track: Track) -> Sample | None:
+        """The windows of the text for training; those that the model writes are written now."""
+        if not isinstance(self.training, SelfGenerated):
+            return self.training
+        return self.training.sample(self.model.to(device=self.device), checkpoint, track)
+
+    def _quantized(
+        self, workspace: Workspace, training: Sample | None, after: Job | None, track: Track
+    ) -> QuantizedModel:
         checkpoint: Checkpoint = workspace
         if after is not None and (steps := shared_steps(after, self)):
             lender = Workspace(after.work_dir)
             checkpoint = Borrowing(workspace, lender, steps)
             if (tokens := lender.note(_PREFIX)) is not None:
                 workspace.keep_note(_PREFIX, tokens)
-        quantized = self._run_methods(self._prefix(workspace, track), checkpoint, track)
+        quantized = self._run_methods(self._prefix(workspace, track), training, checkpoint, track)
         return provable(quantized.to("cpu"))  # from here on numpy computes
 
-    def _run_methods(self, prefix: tuple[int, ...], checkpoint: Checkpoint, track: Track) -> QuantizedModel:
+    def _run_methods(
+        self, prefix: tuple[int, ...], training: Sample | None, checkpoint: Checkpoint, track: Track
+    ) -> QuantizedModel:
         bos = self.model.arch.leading_token
         windows = after_prefix(self.windows, prefix, bos)
         return run_methods(
@@ -190,7 +202,7 @@ class Job:
             self.recipe.base_scheme(),
             self.methods,
             windows,
-            training=after_prefix(self.training.windows, prefix, bos) if self.training else None,
+            training=after_prefix(training.windows, prefix, bos) if training else None,
             prefix=prefix,
             seed=self.recipe.seed,
             checkpoint=checkpoint,
@@ -210,10 +222,9 @@ class Job:
                 workspace.keep_note(_PREFIX, list(found))
         return tuple(found)
 
-    def _about(self, run: Run, quantized: QuantizedModel) -> dict[str, Any]:
+    def _about(self, run: Run, quantized: QuantizedModel, training: Sample | None) -> dict[str, Any]:
         """What the manifest says of where the package comes from."""
         arch = self.model.arch
-        trained = self.training.text if self.training else None
         return {
             "model": {"name": self.name, "sha256": run.model_sha256, "family": arch.family},
             "scheme": quantized.scheme.name,
@@ -223,7 +234,7 @@ class Job:
             "prefix_tokens": list(quantized.prefix.tokens) if quantized.prefix else [],
             "leading_token": arch.leading_token,
             "calibration": {"text": self.text.name, "sha256": self.text.sha256},
-            **({"training": {"text": trained.name, "sha256": trained.sha256}} if trained else {}),
+            **({"training": training.origin()} if training else {}),
             "environment": environment().model_dump(),
         }
 
@@ -266,13 +277,18 @@ def prepare(
         resource.require(plan, out=out, work_dir=work)
     with parallel.first_ahead():
         data = _drawn(source, recipe.data, device)
-        training = _drawn(source, recipe.training, device) if recipe.training else None
+        training = _for_training(source, recipe.training, device) if recipe.training else None
     return Job(name, source, device, data.text, data.windows, training, recipe, methods, plan, out, work, keeps_work)
 
 
 def _drawn(model: Model, data: CalibrationData, device: str) -> Sample:
     text = load_text(data.text)
-    return Sample(text, calibration_windows(_encode(model, text), data, model.arch).to(device))
+    ids = tokenizer_of(model).encode(text.content)
+    return Sample(text, calibration_windows(ids, data, model.arch).to(device))
+
+
+def _for_training(model: Model, data: CalibrationData, device: str) -> Sample | SelfGenerated:
+    return self_generated(model, data) if data.text == SELF_GENERATED else _drawn(model, data, device)
 
 
 def _make_methods(recipe: Recipe) -> list[Method]:
@@ -292,11 +308,3 @@ def _portable_name(model: str | Path) -> str:
     """A local model by its full path, so that the package finds it from any folder; other names as they are."""
     is_local = str(model) not in {builtin.name for builtin in builtins()} and Path(model).exists()
     return str(Path(model).resolve()) if is_local else str(model)
-
-
-def _encode(model: Model, text: Text) -> list[int]:
-    if model.tokenizer_dir is None:
-        raise UsageError(
-            f"{model.source or 'the model'} has no tokenizer", "Put its tokenizer.json into the model's folder."
-        )
-    return Tokenizer.load(model.tokenizer_dir, num_rows=model.arch.vocab_size).encode(text.content)

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Rope
-from mobilequant.models.model import KVPrefix, Model
+from mobilequant.models.model import KVPrefix, Model, Past
 
 Tap = Callable[[str, Tensor], Tensor]
 
@@ -27,20 +27,18 @@ def untouched(_name: str, value: Tensor) -> Tensor:
     return value
 
 
-def forward(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+def forward(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: Past | None = None) -> Tensor:
     """Logits (B, T, V) of tokens (B, T); token t stands at position len(prefix) + t."""
     return head(model, body(model, tokens, tap=tap, prefix=prefix), tap=tap)
 
 
-def body(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+def body(model: Model, tokens: Tensor, *, tap: Tap = untouched, prefix: Past | None = None) -> Tensor:
     """The residual (B, T, C) behind the last block, for whoever has no use for logits."""
     hidden = embed(model, tokens, tap=tap, start=len(prefix) if prefix else 0)
     return blocks(model, hidden, tap=tap, prefix=prefix)
 
 
-def blocks(
-    model: Model, hidden: Tensor, *, first: int = 0, tap: Tap = untouched, prefix: KVPrefix | None = None
-) -> Tensor:
+def blocks(model: Model, hidden: Tensor, *, first: int = 0, tap: Tap = untouched, prefix: Past | None = None) -> Tensor:
     """The blocks from ``first`` to the last: residual (B, T, C) → residual (B, T, C)."""
     for layer in range(first, model.arch.num_layers):
         hidden = block(model, layer, hidden, tap=tap, prefix=prefix)
@@ -58,7 +56,7 @@ def embed(model: Model, tokens: Tensor, *, tap: Tap = untouched, start: int = 0)
     return tap(point.EMBED, hidden if scale is None else hidden / scale)
 
 
-def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, prefix: KVPrefix | None = None) -> Tensor:
+def block(model: Model, layer: int, hidden: Tensor, *, tap: Tap = untouched, prefix: Past | None = None) -> Tensor:
     """One decoder block: residual (B, T, C) → residual (B, T, C)."""
     arch = model.arch
     normed = _norm(model, point.at(layer, "attn_norm"), _unscaled(hidden, model.residual_scale), tap)
@@ -116,16 +114,18 @@ def rms_norm(value: Tensor, gain: Tensor, eps: float) -> Tensor:
     return F.rms_norm(value, gain.shape, gain, eps)
 
 
-def _attention(model: Model, layer: int, normed: Tensor, tap: Tap, prefix: KVPrefix | None) -> Tensor:
+def _attention(model: Model, layer: int, normed: Tensor, tap: Tap, prefix: Past | None) -> Tensor:
     """(B, T, C) → (B, T, C). The keys and values of the prefix stand before those of the tokens."""
     arch = model.arch
     q, k, v = (_project_heads(model, point.at(layer, role), normed, tap) for role in "qkv")
     start = len(prefix) if prefix else 0
     q = _position(model, layer, "q", q, start, tap)
     k = _position(model, layer, "k", k, start, tap)
-    if prefix:
-        k, v = _prepend(prefix.keys[layer], k), _prepend(prefix.values[layer], v)
-    context = _attend(model, layer, q, k, v, start, tap)
+    if prefix is not None:
+        k, v = prefix.joined(layer, k, v)
+    constant = prefix.num_constant if prefix else 0
+    visible = visible_tokens(q.shape[2], start, constant, arch.layers[layer].window, q.device).to(q.dtype)
+    context = _attend(model, layer, q, k, v, visible, tap)
     context = tap(point.at(layer, "context"), context.transpose(1, 2).flatten(2))
     o = point.at(layer, "o")
     assert context.shape[-1] == arch.num_heads * arch.head_dim
@@ -171,25 +171,27 @@ def rotate(heads: Tensor, rope: Rope, start: int) -> Tensor:
     return torch.cat((rotated, rest), dim=-1) if rest.shape[-1] else rotated
 
 
-def _prepend(constant: Tensor, heads: Tensor) -> Tensor:
-    batch = constant.to(heads).expand(heads.shape[0], -1, -1, -1)
-    return torch.cat((batch, heads), dim=2)
-
-
-def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int, tap: Tap) -> Tensor:
-    """Queries (B, H, T, D), keys and values (B, G, S, D) → (B, H, T, D)."""
+def _attend(model: Model, layer: int, q: Tensor, k: Tensor, v: Tensor, visible: Tensor, tap: Tap) -> Tensor:
+    """Queries (B, H, T, D), keys and values (B, G, S, D), mask (T, S) of ones and zeros → (B, H, T, D)."""
     arch = model.arch
-    k = k.repeat_interleave(arch.queries_per_kv, dim=1)
-    v = v.repeat_interleave(arch.queries_per_kv, dim=1)
-    visible = visible_tokens(q.shape[2], start, start, arch.layers[layer].window, q.device).to(q.dtype)
     # What the mask hides must not enter a range: it becomes 0.0, which every range contains. Mask and scale are one
     # product, and the mask of the softmax a sum: scores are the largest tensors of a block, and each pass costs.
-    scores = tap(point.at(layer, "scores"), q @ k.transpose(-1, -2) * (arch.attention_scale * visible))
+    products = _with_shared_heads(q, k.transpose(-1, -2))
+    scores = tap(point.at(layer, "scores"), products * (arch.attention_scale * visible))
     if arch.attention_softcap:
         cap = arch.attention_softcap
         scores = tap(point.at(layer, "capped"), cap * torch.tanh(scores / cap))
     probs = (scores + visible.log()).softmax(-1)
-    return tap(point.at(layer, "probs"), probs) @ v
+    return _with_shared_heads(tap(point.at(layer, "probs"), probs), v)
+
+
+def _with_shared_heads(rows: Tensor, shared: Tensor) -> Tensor:
+    """(B, H, T, N) @ (B, G, N, M) → (B, H, T, M): heads that share a matrix stand together as rows of one product.
+
+    A copy of the matrix for each of them would cost more than the product where T is 1 and the cache is long.
+    """
+    product = rows.reshape(*shared.shape[:2], -1, rows.shape[-1]) @ shared
+    return product.view(*rows.shape[:-1], -1)
 
 
 def visible_tokens(

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+
+
+class Past(Protocol):
+    """What stands in the KV cache in front of the tokens of a forward pass: ``len`` entries.
+
+    ``num_constant`` of them, the first ones, stay visible beyond a sliding window.
+    """
+
+    @property
+    def num_constant(self) -> int:
+        """How many entries are constant."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def joined(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, Hkv, S, D) of a layer: the entries, then those of the tokens (B, Hkv, T, D)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,10 +44,24 @@ class KVPrefix:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def num_constant(self) -> int:
+        """All of them are."""
+        return len(self)
+
+    def joined(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same entries in front of every sequence of the batch."""
+        return _prepended(self.keys[layer], keys), _prepended(self.values[layer], values)
+
     def to(self, device: str | torch.device) -> KVPrefix:
         """A copy on another device."""
         keys, values = (tuple(each.to(device) for each in side) for side in (self.keys, self.values))
         return replace(self, keys=keys, values=values)
+
+
+def _prepended(constant: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+    batch = constant.to(heads).expand(heads.shape[0], -1, -1, -1)
+    return torch.cat((batch, heads), dim=2)
 
 
 @dataclass(frozen=True)

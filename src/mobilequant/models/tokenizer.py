@@ -70,6 +70,12 @@ class Tokenizer:
         """The text of token ids, special tokens left out."""
         return self._inner.decode(list(ids), skip_special_tokens=True)
 
+    @property
+    def special(self) -> frozenset[int]:
+        """Tokens that are no text: BOS, EOS, and all that the checkpoint marks as special."""
+        marked = (token for token, about in self._inner.get_added_tokens_decoder().items() if about.special)
+        return frozenset(marked) | {token for token in (self.bos, self.eos) if token is not None}
+
     def first_special(self) -> int | None:
         """The token that the checkpoint's own template puts before every text, or None."""
         return next(iter(self._inner.encode("").ids), None)

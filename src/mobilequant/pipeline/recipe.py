@@ -19,7 +19,7 @@ import datetime
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_serializer, model_validator
@@ -33,6 +33,7 @@ from mobilequant.pipeline.scheme import Scheme, parse_scheme
 
 Scalar = bool | int | FiniteFloat | str | None
 OptionValue = Scalar | tuple[Scalar, ...]
+SELF_GENERATED = "self_generated"  # as training.text: what the float model writes
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -78,6 +79,12 @@ class CalibrationData(FrozenConfig):
     count: int = Field(default=32, ge=1, le=65536, description="number of windows")
     seed: Seed | None = Field(default=0, description="which windows are drawn; null takes them in order")
 
+    @model_validator(mode="after")
+    def _writing_has_no_order(self) -> Self:
+        if self.text == SELF_GENERATED and self.seed is None:
+            raise ValueError(f"text: {SELF_GENERATED} has no order to take windows in; give a seed")
+        return self
+
 
 class SixteenBit(FrozenConfig):
     """Points that are 16-bit in any case, beyond the fixed 16-bit roles; the method sixteen_bit finds more."""
@@ -102,7 +109,7 @@ class Recipe(FrozenConfig):
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="run in this order")
     data: CalibrationData = CalibrationData()
     training: CalibrationData | None = Field(
-        default=None, description="the text on which methods train; without it they train on data"
+        default=None, description="the text on which methods train, or self_generated; without it they train on data"
     )
     sixteen_bit: SixteenBit = SixteenBit()
     seed: Seed = Field(default=0, description="seeds every unit of every method")
@@ -115,6 +122,13 @@ class Recipe(FrozenConfig):
         except UsageError as error:
             raise ValueError(f"{error.message}. {error.remedy}") from None
         return name
+
+    @field_validator("data")
+    @classmethod
+    def _ranges_come_from_a_text(cls, data: CalibrationData) -> CalibrationData:
+        if data.text == SELF_GENERATED:
+            raise ValueError(f"text: {SELF_GENERATED} is for training; take ranges from a text, such as mixed")
+        return data
 
     def base_scheme(self) -> Scheme:
         """The scheme with the points that are 16-bit in any case; the found ones are added later."""
