@@ -8,7 +8,7 @@ windows in place of 512, and where a model's tokenizer puts BOS first, so does e
 Gemma is hardly a language model; the paper goes without).
 
     --parts pieces    each piece of the method taken away, at the most training windows
-    --parts data      block by block against end to end, by number of training windows
+    --parts data      block by block against end to end, by number of training windows; 4-bit weights, as there
 
 ``published/row.py`` says which rows these are and what the paper varies. --epochs is how often the most windows are
 seen. Prints the plan with its time first, then each row; adds a line per row to bench/results/published_ablations.jsonl
@@ -46,18 +46,17 @@ def main(given: Sequence[str] | None = None) -> int:
     """0 when every row is there, 2 when the deadline left some out."""
     arguments = parsed(given)
     end = time.monotonic() + arguments.deadline
-    budget = Budget(tuple(arguments.train_windows), arguments.epochs)
     results, left = Results(arguments.results, protocol(arguments)), 0
     wanted: list[Row] = []
     for model in arguments.models:
-        rows = planned(model, arguments, budget)
+        rows = planned(model, arguments)
         wanted += rows
         left += make_all(rows, results, arguments, end)
     found = {row: scores for row in wanted if (scores := results.found(row)) is not None}
-    drawing = chart(wanted, found, budget)
+    drawing = chart(wanted, found, arguments.budget)
     if drawing:
         write_text(arguments.results.with_suffix(".svg"), drawing)
-    print(f"\n{markdown(wanted, found)}\n\n{effects(wanted, found, budget)}", flush=True)
+    print(f"\n{markdown(wanted, found)}\n\n{effects(wanted, found, arguments.budget)}", flush=True)
     return 2 if left else 0
 
 
@@ -65,7 +64,8 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["smollm2-135m", "gemma3-270m"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--settings", nargs="+", choices=FORMATS, default=["w4a8-sym", "w8a8"])
+    parser.add_argument("--settings", nargs="+", choices=FORMATS, default=["w8a8", "w4a8-sym"], help="of the pieces")
+    parser.add_argument("--data-settings", nargs="+", choices=FORMATS, default=["w4a8-sym"], help="the paper's: 4 bits")
     parser.add_argument("--train-windows", nargs="+", type=int, default=[8, 32, TRAINING_WINDOWS])
     parser.add_argument("--epochs", type=int, default=2, help="how often the most windows are seen")
     parser.add_argument("--length", type=int, default=2048, help="tokens of a window for ranges and training")
@@ -75,15 +75,19 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds; no row begins that passes it")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args(given)
+    arguments = parser.parse_args(given)
+    arguments.budget = Budget(tuple(arguments.train_windows), arguments.epochs)
+    return arguments
 
 
-def planned(model: str, arguments: argparse.Namespace, budget: Budget) -> list[Row]:
-    """The rows of a model, each once."""
-    rows = [
-        row for setting in arguments.settings for part in arguments.parts for row in PARTS[part](model, setting, budget)
-    ]
-    return list(dict.fromkeys([reference(model), *rows]))
+def planned(model: str, arguments: argparse.Namespace) -> list[Row]:
+    """The rows of a model, each once; those of one setting together."""
+    budget, rows = arguments.budget, [reference(model)]
+    settings = {"pieces": arguments.settings, "data": arguments.data_settings}
+    for setting in FORMATS:
+        for part in arguments.parts:
+            rows += PARTS[part](model, setting, budget) if setting in settings[part] else []
+    return list(dict.fromkeys(rows))
 
 
 def protocol(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.ticker import LogLocator
+
 from mobilequant.report.plot.canvas import SERIES, figure, log_axis, standalone, styled
-from published.row import TRAINED, Budget, Row, reference
+from published.row import SPELLED, TRAINED, Budget, Row, reference
 from published.table import Found, groups
 
 _COLOURS = {"block-wise": SERIES[0], "end-to-end": SERIES[1]}
@@ -24,7 +26,7 @@ def chart(rows: Sequence[Row], found: Found, budget: Budget) -> str | None:
     for ((model, setting), lines), axes in zip(drawn.items(), all_axes, strict=True):
         for (objective, line), points in lines.items():
             dashes = "-" if line == "equal steps" else (0, (4, 3))
-            name = f"{objective.replace('-', ' ')}, {line}"
+            name = f"{SPELLED[objective]}, {line}"
             axes.plot(*points, marker="o", markersize=5, linestyle=dashes, color=_COLOURS[objective], label=name)
         axes.set_title(f"{model}, {setting}")
         axes.set_xlabel("training windows")
@@ -32,8 +34,9 @@ def chart(rows: Sequence[Row], found: Found, budget: Budget) -> str | None:
         axes.set_xticks(budget.numbers, [str(number) for number in budget.numbers])
         axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
     log_axis(all_axes[0])
+    all_axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # rows of one model are within a decade
     all_axes[0].set_ylabel("perplexity above float, %")
-    made.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    made.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return standalone(made, "published-ablations", "Perplexity above float by number of training windows")
 
 
@@ -42,7 +45,7 @@ def _losses(
 ) -> dict[tuple[str, str], tuple[list[int], list[float]]]:
     """Windows and loss in percent of each line of which two points are there, by objective and name."""
     float_ppl = found.get(reference(model), {}).get("ppl_wiki_all")
-    lines = {}
+    lines: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
     for objective in TRAINED if float_ppl else ():
         for name, points in budget.lines.items():
             rows = [Row(model, setting, objective, windows=windows, epochs=epochs) for windows, epochs in points]

@@ -26,6 +26,7 @@ from published.simulation import Learned
 Objective = Literal["float", "untrained", "block-wise", "end-to-end"]
 WITHOUT_UP_TO_DOWN: tuple[Kind, ...] = tuple(kind for kind in PUBLISHED_PAIRS if kind != "up_to_down")
 TRAINED: tuple[Objective, ...] = ("block-wise", "end-to-end")
+SPELLED = {"block-wise": "block by block", "end-to-end": "end to end"}
 FLOAT = "float"
 
 
@@ -64,7 +65,7 @@ class Row:
         lacking = [] if self.pairs == PUBLISHED_PAIRS else ["up→down"]
         lacking += [] if self.ranges else ["learned ranges"]
         lacking += [] if self.clipping else ["clipping"]
-        return f"{self.objective.replace('-', ' ')}{', without ' if lacking else ''}{' and '.join(lacking)}"
+        return f"{SPELLED[self.objective]}{', without ' if lacking else ''}{' and '.join(lacking)}"
 
     @property
     def paper_name(self) -> str:
@@ -106,6 +107,11 @@ class Budget:
             "equal epochs": [(number, self.epochs) for number in numbers],
         }
 
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """Those of all lines, each once."""
+        return list(dict.fromkeys(point for line in self.lines.values() for point in line))
+
 
 def pieces(model: str, setting: str, budget: Budget) -> list[Row]:
     """What each piece is worth."""
@@ -125,10 +131,9 @@ def pieces(model: str, setting: str, budget: Budget) -> list[Row]:
 
 def data(model: str, setting: str, budget: Budget) -> list[Row]:
     """What more data is worth."""
-    points = dict.fromkeys(point for line in budget.lines.values() for point in line)
     return [
         Row(model, setting, objective, windows=windows, epochs=epochs)
-        for windows, epochs in points
+        for windows, epochs in budget.points
         for objective in TRAINED
     ]
 

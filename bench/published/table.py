@@ -23,7 +23,7 @@ def effects(rows: Sequence[Row], found: Found, budget: Budget) -> str:
     lines = [_line(("model", "setting", "what is added", "to", "without", "with", "change")), _line(["---"] * 7)]
     for model, setting in groups(rows):
         blocks, whole = (Row(model, setting, each, windows=budget.most, epochs=budget.epochs) for each in TRAINED)
-        for what, to, without, having in (*_of_pieces(blocks, whole), *_of_data((blocks, whole), budget)):
+        for what, to, without, having in (*_of_pieces(blocks, whole), *_of_data(blocks, whole, budget)):
             before, after = (found.get(row, {}).get("ppl_wiki_all") for row in (without, having))
             if before and after:
                 cells = f"{before:.2f}", f"{after:.2f}", f"{100 * (after / before - 1):+.1f} %"
@@ -66,13 +66,15 @@ def _of_pieces(blocks: Row, whole: Row) -> Iterator[tuple[str, str, Row, Row]]:
     yield "learned ranges", "block by block", static, blocks
     yield "learned ranges", "end to end", replace(whole, ranges=False), whole
     yield "learned clipping", "end to end", replace(whole, clipping=False), whole
-    yield "end to end", f"in place of block by block, {blocks.windows} windows", blocks, whole
 
 
-def _of_data(largest: Sequence[Row], budget: Budget) -> Iterator[tuple[str, str, Row, Row]]:
-    """From each number of windows to the most."""
+def _of_data(blocks: Row, whole: Row, budget: Budget) -> Iterator[tuple[str, str, Row, Row]]:
+    """End to end in place of block by block, then from each number of windows to the most."""
+    for windows, epochs in budget.points:
+        without, having = (replace(most, windows=windows, epochs=epochs) for most in (blocks, whole))
+        yield "end to end", f"in place of block by block, {windows} × {epochs}", without, having
     for name, points in budget.lines.items():
-        for most in largest:
+        for most in (blocks, whole):
             for windows, epochs in points[:-1]:
                 less = replace(most, windows=windows, epochs=epochs)
                 yield f"windows: {windows} → {most.windows}", f"{most.title}, {name}", less, most

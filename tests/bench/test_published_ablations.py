@@ -28,7 +28,6 @@ from published.text import opened
 
 TOKENS = torch.randint(0, 96, (10, 12), generator=torch.Generator().manual_seed(2))
 FAMILIES = {"smollm": "llama", "gemma": "gemma3_text"}
-BUDGET = Budget((2, 4), 1)
 SMALL = ["--train-windows", "2", "4", "--epochs", "1", "--length", "12", "--device", "cpu"]
 
 
@@ -148,12 +147,12 @@ def test_head_norms_have_8_bits_and_post_norms_are_float():
 def test_every_row_is_in_the_table_and_none_is_made_twice(tiny, tmp_path, capsys, monkeypatch):
     assert run(tmp_path) == 0
     said = capsys.readouterr().out
-    rows = [row for name in FAMILIES for row in published_ablations.planned(name, parsed(), BUDGET)]
-    assert len(lines(tmp_path)) == len(rows) == len(set(rows)) == 2 * (1 + 2 * (10 + 4))
+    rows = [row for name in FAMILIES for row in published_ablations.planned(name, published_ablations.parsed(SMALL))]
+    assert len(lines(tmp_path)) == len(rows) == len(set(rows)) == 2 * (1 + 2 * 10 + 4)
     for row in rows:
         assert f"| {row.title} |" in said
     assert said.count("### ") == 4 and "not run yet" not in said
-    assert "smollm: 29 of 29 rows" in said and "| up→down | smoothing |" in said
+    assert "smollm: 25 of 25 rows" in said and "| up→down | smoothing |" in said
     assert "windows: 2 → 4" in said and "equal epochs" in said
     assert (tmp_path / "ablations.svg").read_text().startswith("<svg")
 
@@ -200,7 +199,3 @@ def test_more_steps_are_expected_to_take_longer(bench):
 def test_windows_begin_with_the_token_that_the_family_wants():
     assert opened(TOKENS, None) is TOKENS
     assert torch.equal(opened(TOKENS, 7)[:, 1:], TOKENS) and (opened(TOKENS, 7)[:, 0] == 7).all()
-
-
-def parsed():
-    return published_ablations.parsed(SMALL)
