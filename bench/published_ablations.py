@@ -130,7 +130,8 @@ def make_all(rows: Sequence[Row], results: Results, arguments: argparse.Namespac
     print(f"{rows[0].model}: {len(missing)} of {len(rows)} rows, {steps:,} steps, about {total}", flush=True)
     left = 0
     for number, row in enumerate(missing, start=1):
-        place = f"[{number}/{len(missing)}] {row.model} {row.setting} {row.title}, {row.windows} × {row.epochs}"
+        place = f"[{number}/{len(missing)}] {row.model} {row.setting}: {row.title}"
+        place += f", {row.windows} × {row.epochs}" if row.trained else ""
         if time.monotonic() + expected[row] > end:
             left += 1
             print(f"{place}: no time, it needs about {duration(expected[row])}", flush=True)
