@@ -12,38 +12,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mobilequant.data.corpus import sotu
-from mobilequant.data.text import load_text
-from mobilequant.data.window import windows
 from mobilequant.evaluate.protocol import ids_sha256
-from mobilequant.methods.mobilequant import published_bits
-from mobilequant.methods.mobilequant.faithful import PUBLISHED_PAIRS, last_residuals, published_schedule
-from mobilequant.methods.registry import make
-from mobilequant.methods.unit import all_units, unit_generator
-from mobilequant.models import decoder
-from mobilequant.models.model import Model
+from mobilequant.methods.mobilequant.faithful import last_residuals, published_schedule
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
-from mobilequant.numerics.qparams import QParams, asymmetric
-from mobilequant.observe.collect import collect
 from mobilequant.pipeline.environment import environment
-from mobilequant.pipeline.method import Need, Unit
-from mobilequant.pipeline.scheme import parse_scheme
 from mobilequant.solvers.end_to_end import match_hidden
-from mobilequant.solvers.learned.activation_range import ActivationRanges
-from mobilequant.solvers.learned.clipped_weight import ClippedWeights
-from mobilequant.solvers.learned.pair_scale import PLAIN, PairScales
-from mobilequant.solvers.learned.published_range import PUBLISHED as PUBLISHED_RANGES
-from mobilequant.solvers.student import Student
-from mobilequant.transforms.rewrite import rewritten
+from published.simulation import (
+    FIRST_WINDOWS,
+    FORMATS,
+    Start,
+    magnitudes,
+    measured,
+    perplexities,
+    perplexity,
+    smooth,
+    student,
+    window_losses,
+)
+from published.text import SEED, calibration, scored
 
 RESULTS = Path(__file__).parent / "results" / "anchor.jsonl"
 RANGE_SHA256 = "fa9fc9a6cd7074f8981c26a15f9d3762bcd649333e4d594a91c7c4d963a4a841"
@@ -55,8 +48,6 @@ PUBLISHED = {
     ("w4a8-sym", 60): 37.02,
     ("w4a8-asym", 20): 35.70,
 }
-FORMATS = {"w8a8": (8, False), "w4a8-sym": (4, True), "w4a8-asym": (4, False)}
-SEED = 1337
 
 
 def main() -> None:
@@ -72,16 +63,16 @@ def main() -> None:
     model = resolve("smollm2-135m").to(device=arguments.device)
     tokenizer = Tokenizer.load(model.tokenizer_dir, num_rows=model.arch.vocab_size)
     on_range, on_training = calibration(tokenizer, arguments.length)
+    if arguments.length == 2048:
+        check_windows(on_range, on_training)
     on_range = on_range[: arguments.range_windows].to(arguments.device)
     on_training = on_training[: arguments.train_windows].to(arguments.device)
-    scored = windows(tokenizer.encode(load_text("wiki_squad").content), window=512, count=None, seed=None)
-    scored = scored.to(arguments.device)
-    print(f"float: {perplexity(model, None, scored):.2f} (published code 23.38)", flush=True)
-    smoothed = smooth(model, on_range)
-    ranges = measured_ranges(smoothed, on_range)
-    hidden = last_residuals(model, None, on_training)
+    on_scoring = scored(tokenizer).to(arguments.device)
+    print(f"float: {perplexity(window_losses(model, None, on_scoring)):.2f} (published code 23.38)", flush=True)
+    start = measured(smooth(model, magnitudes(model, on_range)), on_range)
+    hidden = last_residuals(start.model, None, on_training)
     for setting in arguments.settings:
-        found = run(setting, arguments.epochs, smoothed, ranges, on_training, hidden, scored)
+        found = run(setting, arguments.epochs, start, on_training, hidden, on_scoring)
         published = PUBLISHED.get((setting, arguments.epochs))
         print(json.dumps({**found, "published_ppl": published}, indent=1), flush=True)
         line = {**found, "published_ppl": published, "environment": environment().model_dump()}
@@ -89,90 +80,33 @@ def main() -> None:
             results.write(json.dumps(line) + "\n")
 
 
-def calibration(tokenizer: Tokenizer, length: int) -> tuple[Tensor, Tensor]:
-    """Windows for ranges and for training, drawn from the speeches as in the published run."""
-    order = list(range(249))
-    random.Random(SEED).shuffle(order)
-    documents = sotu()
-    speeches = [documents[i] for i in order]
-    pool = [window for speech in speeches for window in full_windows(tokenizer.encode(speech), length)]
-    random.Random(SEED).shuffle(pool)
-    ids = tokenizer.encode("\n\n".join(speeches[:128]))
-    draw = random.Random(SEED)
-    starts = [draw.randint(0, len(ids) - length - 1) for _ in range(128)]
-    on_range, on_training = torch.tensor(pool[:512]), torch.tensor([ids[i : i + length] for i in starts])
+def check_windows(on_range: Tensor, on_training: Tensor) -> None:
+    """Refuse windows that are not those of the published run."""
     for found, known in ((on_range, RANGE_SHA256), (on_training, TRAIN_SHA256)):
-        if length == 2048 and ids_sha256(found) != known:
+        if ids_sha256(found) != known:
             raise SystemExit(f"the windows are not those of the published run: {ids_sha256(found)}")
-    return on_range, on_training
-
-
-def full_windows(ids: list[int], length: int) -> list[list[int]]:
-    """What is left at the end is dropped."""
-    return [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)]
-
-
-def smooth(model: Model, on_range: Tensor) -> Model:
-    """SmoothQuant with alpha one half on the pairs of the paper."""
-    method = make("smoothquant", {"alpha": 0.5, "balance": "input", "pairs": list(PUBLISHED_PAIRS)})
-    scheme = parse_scheme("static_w8c_a8_kv8")
-    stats = collect(model, on_range, method.needs(model.arch, scheme))
-    for name in all_units("block", model.arch):
-        unit = Unit(name, model.arch, model.tensors, {})
-        model = rewritten(model, method.apply(unit, stats, scheme, unit_generator(0, name)).rewrites)
-    return model
-
-
-def measured_ranges(model: Model, on_range: Tensor) -> dict[str, QParams]:
-    """Least and largest value of every point that the paper rounds."""
-    formats = published_bits.activations(model.arch)
-    stats = collect(model, on_range, [Need("minmax", name) for name in formats])
-    extremes = {name: stats[Need("minmax", name)] for name in formats}
-    return {name: asymmetric(extremes[name].low, extremes[name].high, qtype) for name, qtype in formats.items()}
 
 
 def run(
-    setting: str,
-    epochs: int,
-    model: Model,
-    ranges: dict[str, QParams],
-    tokens: Tensor,
-    hidden: Tensor,
-    scored: Tensor,
+    setting: str, epochs: int, start: Start, tokens: Tensor, hidden: Tensor, on_scoring: Tensor
 ) -> dict[str, object]:
     """Train one setting and score it."""
     num_bits, symmetric = FORMATS[setting]
-    pairs = PairScales(model.arch, PUBLISHED_PAIRS, model.device, PLAIN)
-    formats = published_bits.weights(model.arch, num_bits, symmetric=symmetric)
-    learned = ActivationRanges(ranges, model.device, how=PUBLISHED_RANGES)
-    student = Student(model, None, (pairs,), ClippedWeights(model, formats), learned)
+    trained = student(start, setting)
     schedule = published_schedule(epochs, num_bits, symmetric=symmetric)
-    before = perplexity(model, student, scored[:40])
-    start = time.perf_counter()
-    history = match_hidden(student, tokens, hidden, schedule, order=torch.Generator().manual_seed(SEED))
-    seconds = time.perf_counter() - start
+    before = perplexity(window_losses(start.model, trained, on_scoring[:FIRST_WINDOWS]))
+    begun = time.perf_counter()
+    history = match_hidden(trained, tokens, hidden, schedule, order=torch.Generator().manual_seed(SEED))
+    seconds = time.perf_counter() - begun
     return {
         "setting": setting,
         "epochs": epochs,
         "ppl_wiki_40_before": before,
-        "ppl_wiki_40": perplexity(model, student, scored[:40]),
-        "ppl_wiki_all": perplexity(model, student, scored),
+        **perplexities(start.model, trained, on_scoring),
         "s_per_step": seconds / (epochs * len(tokens)),
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if tokens.is_cuda else None,
         "loss": history.training,
     }
-
-
-@torch.inference_mode()
-def perplexity(model: Model, student: Student | None, scored: Tensor) -> float:
-    """Windows (N, T), each from position 0, tokens 2 … T predicted; final norm and lm_head in float."""
-    total = 0.0
-    for batch in scored.split(8):
-        body = student.body(batch) if student else decoder.body(model, batch)
-        for hidden, window in zip(body, batch, strict=True):
-            logarithms = decoder.head(model, hidden[None])[0, :-1].log_softmax(-1)
-            total -= logarithms.gather(1, window[1:, None]).double().sum().item()
-    return math.exp(total / (len(scored) * (scored.shape[1] - 1)))
 
 
 if __name__ == "__main__":

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
+import anchor
 from mobilequant.arch import point
 from mobilequant.methods.mobilequant import published_bits
 from mobilequant.methods.mobilequant.faithful import last_residuals
 from mobilequant.models.decoder import forward
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.numerics.qtype import UINT8
+from published.simulation import magnitudes, measured, perplexity, smooth, window_losses
+from published.text import full_windows
 
 WINDOWS = torch.randint(0, 96, (4, 12), generator=torch.Generator().manual_seed(2))
 FLOAT_ROLES = {"embed", "attn_residual", "mlp_residual", "attn_post_norm", "mlp_post_norm"}
 FLOAT_ROLES |= {"final_norm", "logits", "capped_logits"}
-
-
-@pytest.fixture(scope="module")
-def anchor():
-    path = Path(__file__).parents[2] / "bench" / "anchor.py"
-    spec = importlib.util.spec_from_file_location("anchor", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -55,25 +47,36 @@ def test_the_bits_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("setting", ["w8a8", "w4a8-sym", "w4a8-asym"])
-def test_a_setting_is_trained_and_scored(anchor, setting):
-    model = anchor.smooth(tiny_model("llama"), WINDOWS)
-    ranges = anchor.measured_ranges(model, WINDOWS)
-    hidden = last_residuals(model, None, WINDOWS)
-    found = anchor.run(setting, 2, model, ranges, WINDOWS, hidden, WINDOWS)
+def test_a_setting_is_trained_and_scored(setting):
+    start = measured(smoothed(tiny_model("llama")), WINDOWS)
+    hidden = last_residuals(start.model, None, WINDOWS)
+    found = anchor.run(setting, 2, start, WINDOWS, hidden, WINDOWS)
     assert len(found["loss"]) == 2 and all(math.isfinite(loss) for loss in found["loss"])
-    real = anchor.perplexity(model, None, WINDOWS)
+    real = float_perplexity(start.model)
     assert abs(found["ppl_wiki_all"] / real - 1) < (0.05 if setting == "w8a8" else 0.5)
     assert found["ppl_wiki_all"] != real
 
 
-def test_smoothing_changes_no_perplexity_and_the_score_is_the_direct_one(anchor):
+def test_smoothing_changes_no_perplexity_and_the_score_is_the_direct_one():
     model = tiny_model("llama")
-    smoothed = anchor.smooth(model, WINDOWS)
-    assert not torch.equal(smoothed.weight("layers.0.q"), model.weight("layers.0.q"))
+    assert not torch.equal(smoothed(model).weight("layers.0.q"), model.weight("layers.0.q"))
     losses = torch.nn.functional.cross_entropy(forward(model, WINDOWS)[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten())
-    assert anchor.perplexity(model, None, WINDOWS) == pytest.approx(losses.exp().item(), rel=1e-4)
-    assert anchor.perplexity(smoothed, None, WINDOWS) == pytest.approx(losses.exp().item(), rel=1e-4)
+    assert float_perplexity(model) == pytest.approx(losses.exp().item(), rel=1e-4)
+    assert float_perplexity(smoothed(model)) == pytest.approx(losses.exp().item(), rel=1e-4)
 
 
-def test_windows_tile_a_speech(anchor):
-    assert anchor.full_windows(list(range(7)), 3) == [[0, 1, 2], [3, 4, 5]]
+def test_windows_tile_a_speech():
+    assert full_windows(list(range(7)), 3) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_windows_of_another_run_are_refused():
+    with pytest.raises(SystemExit, match="not those of the published run"):
+        anchor.check_windows(WINDOWS, WINDOWS)
+
+
+def smoothed(model):
+    return smooth(model, magnitudes(model, WINDOWS))
+
+
+def float_perplexity(model):
+    return perplexity(window_losses(model, None, WINDOWS))

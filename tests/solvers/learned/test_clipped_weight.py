@@ -5,7 +5,7 @@ import torch
 
 from mobilequant.models.tiny import tiny_model
 from mobilequant.numerics.qtype import INT4, INT8
-from mobilequant.solvers.learned.clipped_weight import ClippedWeights, WeightFormat
+from mobilequant.solvers.learned.clipped_weight import UNCLIPPED, ClippedWeights, WeightFormat
 
 NAME, PART = "layers.0.up", "layers.0"
 MODEL = tiny_model("llama")
@@ -88,3 +88,15 @@ def test_gains_of_a_norm_are_rounded_as_one_row():
     assert found.shape == gain.shape
     torch.testing.assert_close(found[inside], gain[inside], rtol=1e-4, atol=1e-4)
     assert found.max() < gain.max()
+
+
+@BY_GRAIN
+@BY_FORMAT
+def test_unclipped_rows_keep_their_extremes_and_cannot_move(symmetric, per_channel):
+    piece = ClippedWeights(MODEL, {NAME: WeightFormat(4, symmetric, per_channel)}, UNCLIPPED)
+    found = piece.rewrite(MODEL.tensors, PART)[f"{NAME}.weight"]
+    rows, found_rows = (each if per_channel else each.reshape(1, -1) for each in (WEIGHT, found))
+    expected = direct(rows[0], 4, symmetric, 1.0, 1.0)
+    torch.testing.assert_close(found_rows[0], torch.tensor(expected))
+    found.square().sum().backward()
+    assert all(not leaf.grad.any() for leaf in piece.parameters(PART).values())

@@ -22,6 +22,12 @@ from mobilequant.solvers.schedule import Rate, Schedule
 _EQUALIZATION, _CLIPPING, _RANGES = Rate(5e-3, 5e-3), Rate(1e-2, 1e-2), Rate(1e-6, 1e-7)
 
 
+def published_schedule(epochs: int) -> Schedule:
+    """The rates of block-wise training."""
+    rates = {"free_scale": _EQUALIZATION, "high": _CLIPPING, "low": _CLIPPING, "scale": _RANGES, "offset": _RANGES}
+    return Schedule(epochs, batch=1, rates=rates, clip=None, warmup=0.0)
+
+
 class OmniQuantConfig(FrozenConfig):
     """How long, and what is learned."""
 
@@ -51,14 +57,12 @@ class OmniQuant(SessionMethod[OmniQuantConfig]):
         state = session.state
         require_ranges(state, self.name)
         student = published_student(state, self.config.pairs, learn_ranges=self.config.ranges)
-        rates = {"free_scale": _EQUALIZATION, "high": _CLIPPING, "low": _CLIPPING, "scale": _RANGES, "offset": _RANGES}
-        schedule = Schedule(self.config.epochs, batch=1, rates=rates, clip=None, warmup=0.0)
         histories = train_blocks(
             student,
             state.model,
             state.prefix,
             session.training,
-            schedule,
+            published_schedule(self.config.epochs),
             rng,
             loss=PUBLISHED,
             memory_of=session.memory,

@@ -21,7 +21,8 @@ from mobilequant.solvers.rounding import nearest_codes
 from mobilequant.solvers.straight_through import fake_quantize
 
 _SYMMETRIC = {4: INT4, 8: INT8}
-_START = 4.0
+START = 4.0
+UNCLIPPED = 20.0  # where σ is one in float32 and has no gradient: nothing is clipped, and stays so
 _SMALLEST = 1e-5  # of a scale
 
 
@@ -35,15 +36,15 @@ class WeightFormat:
 
 
 class ClippedWeights:
-    """Weights rounded to nearest inside a learned range."""
+    """Weights rounded to nearest inside a learned range; ``start`` is what a and b are at first."""
 
-    def __init__(self, model: Model, formats: Mapping[str, WeightFormat]) -> None:
+    def __init__(self, model: Model, formats: Mapping[str, WeightFormat], start: float = START) -> None:
         self._formats = dict(formats)
         self._leaves: dict[str, tuple[Tensor, Tensor]] = {}
         for name, each in formats.items():
             rows = len(model.weight(name)) if each.per_channel else 1
-            start = torch.full((rows, 1), _START, device=model.device)
-            self._leaves[name] = (leaf(start), leaf(start))
+            first = torch.full((rows, 1), start, device=model.device)
+            self._leaves[name] = (leaf(first), leaf(first))
 
     def parameters(self, part: str) -> Tensors:
         """Two leaves per matrix."""
