@@ -47,6 +47,7 @@ def joined(device: str) -> Iterator[str]:
     own = _own_device(device)
     dist.init_process_group(_BACKENDS[device], timeout=_PATIENCE)
     yield own  # after an error the process ends, and torchrun ends the others: nobody is left to say goodbye to
+    dist.barrier()  # nobody leaves while another still talks to it: gloo's threads would take that for a crash
     dist.destroy_process_group()
 
 
