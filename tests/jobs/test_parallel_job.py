@@ -1,9 +1,5 @@
 """A whole run that two processes share."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -11,6 +7,7 @@ from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.package import verify_files
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import quantize
+from processes import in_two
 
 RECIPE = """\
 version: 1
@@ -29,10 +26,7 @@ TOKENS = torch.tensor([5, 40, 80, 3, 17, 9, 200, 31])
 
 
 def together(*arguments):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "mobilequant", "quantize", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    return in_two("-m", "mobilequant", "quantize", *arguments, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from interruption import KilledError, killing
 from mobilequant.data import text as text_module
 from mobilequant.data.text import make_text
 from mobilequant.errors import DataError, UsageError
@@ -28,16 +28,13 @@ from mobilequant.pipeline import parallel
 from mobilequant.pipeline.checkpoint import InMemory, NoCheckpoint
 from mobilequant.pipeline.progress import silent
 from mobilequant.pipeline.recipe import CalibrationData, MethodEntry, load_recipe
+from processes import in_two
 
 MODEL = tiny_model("llama")
 DATA = CalibrationData(text="self_generated", window=24, count=7, seed=3)
 IDS = tuple(range(90, 60, -1))  # falling, as no separator is
 TO_WRITE = SelfGenerated(DATA, make_text("openings", ["some text"]), IDS, (50, 51), frozenset({0, 1, 2, 3}), None)
 METHODS = "  - rtn\n  - mobilequant: {batch: 2, held_out: 2}\n"
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.fixture
@@ -64,16 +61,6 @@ def recipe(tiny_recipe):
 
 def windows(to_write=TO_WRITE, checkpoint=None, track=silent):
     return to_write.sample(MODEL, checkpoint or NoCheckpoint(), track).windows
-
-
-def killing(after):
-    def track(items, task, total):
-        for number, item in enumerate(items):
-            if number == after:
-                raise KilledError
-            yield item
-
-    return track
 
 
 def beginning(window):
@@ -139,8 +126,7 @@ def program(folder):
 
 
 def test_two_processes_write_what_one_would(tmp_path, two_at_once):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*launcher, __file__, tmp_path], check=True, timeout=120)
+    in_two(__file__, tmp_path, check=True)
     for rank in (0, 1):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt"), windows())
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from interruption import DyingWorkspace, KilledError, saved
 from mobilequant.arch import registry
 from mobilequant.errors import DataError, UsageError
 from mobilequant.integer.interpreter import Interpreter
@@ -111,30 +112,12 @@ def test_learned_rotations_lose_less_than_random_ones():
     assert divergence(model, after) < 0.9 * divergence(model, before)
 
 
-class KilledError(Exception):
-    pass
-
-
-def saved(workspace):
-    root = workspace.folder / "units"
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
 @pytest.mark.parametrize("lives", [1, 4])
 def test_a_killed_training_resumes_to_the_same_bytes(lives, tmp_path):
-    class Dying(Workspace):
-        left = lives
-
-        def save(self, step, unit, result):
-            if self.left == 0:
-                raise KilledError
-            self.left -= 1
-            super().save(step, unit, result)
-
     whole, model = Workspace(tmp_path / "whole"), tiny_model("llama")
     run(model, {**SHORT, "epochs": 3}, checkpoint=whole)
     with pytest.raises(KilledError):
-        run(model, {**SHORT, "epochs": 3}, checkpoint=Dying(tmp_path / "half"))
+        run(model, {**SHORT, "epochs": 3}, checkpoint=DyingWorkspace(tmp_path / "half", lives))
     again = Workspace(tmp_path / "half")
     run(model, {**SHORT, "epochs": 3}, checkpoint=again)
     assert saved(again) == saved(whole)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from interruption import KilledError
 from mobilequant.arch import point
 from mobilequant.errors import UsageError
 from mobilequant.methods import run
@@ -29,10 +30,6 @@ FAST = {
 }
 BEHIND_RANGES = ("sixteen_bit",)
 TRAINED = ("omniquant", "signround", "mobilequant", "self_distillation")  # they round, and fold and move ranges with it
-
-
-class KilledError(Exception):
-    pass
 
 
 class Memory:

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
+from interruption import DyingWorkspace, KilledError, saved
 from mobilequant.arch.pair import Kind
 from mobilequant.errors import DataError, TrainingError, UsageError
 from mobilequant.integer.interpreter import Interpreter
@@ -88,26 +89,9 @@ def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, s
 def killed_memory(model, name, options, lives, folder):
     """A workspace in which a run died behind ``lives`` saves."""
 
-    class Dying(Workspace):
-        def save(self, step, unit, result):
-            nonlocal lives
-            if lives == 0:
-                raise KilledError
-            lives -= 1
-            super().save(step, unit, result)
-
     with pytest.raises(KilledError):
-        run(model, name, options, checkpoint=Dying(folder))
+        run(model, name, options, checkpoint=DyingWorkspace(folder, lives))
     return Workspace(folder)
-
-
-class KilledError(Exception):
-    pass
-
-
-def saved(workspace):
-    root = workspace.folder / "units"
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
@@ -10,6 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
+from interruption import KilledError, killing
 from mobilequant.arch import point
 from mobilequant.errors import UsageError
 from mobilequant.methods.registry import make
@@ -23,6 +23,7 @@ from mobilequant.pipeline.method import Need, StatisticKind
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.schedule import Rate, Schedule
 from mobilequant.solvers.trainer import Task, train
+from processes import in_two
 
 WINDOWS = torch.randint(0, 96, (7, 8), generator=torch.Generator().manual_seed(4))
 STEPS = 12  # 9 items in batches of 2, three times
@@ -37,10 +38,6 @@ TRAINED = [
     ("rtn", {}),
     ("mobilequant", {"batch": 2, "held_out": 3, "epochs": 4, "prefix": True}),
 ]
-
-
-class KilledError(Exception):
-    pass
 
 
 class Kept:
@@ -85,16 +82,6 @@ def line(batch=2, start=0.0, killed_after=None):
             train(task, schedule, order(), memory=memory, track=killing(killed_after))
     history = train(task, schedule, order(), memory=memory)
     return {name: leaf.detach() for name, leaf in leaves.items()}, history.training, history.held_out
-
-
-def killing(after):
-    def track(items, task, total):
-        for number, item in enumerate(items):
-            if number == after:
-                raise KilledError
-            yield item
-
-    return track
 
 
 def order():
@@ -142,8 +129,7 @@ def program(folder):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, folder]
-    subprocess.run(command, check=True, timeout=120)
+    in_two(__file__, folder, check=True)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

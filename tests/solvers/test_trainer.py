@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from interruption import KilledError, killing
 from mobilequant.errors import ResourceError, TrainingError
 from mobilequant.pipeline.workspace import Workspace
 from mobilequant.solvers.schedule import Rate, Schedule
@@ -14,10 +15,6 @@ SCHEDULE = Schedule(epochs=3, batch=2, rates={"slope": Rate(0.1, 0.01), "shift":
 STEPS = 15  # 11 items in batches of 2: 5 steps of an epoch
 X = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([1.0, -2.0, 3.0]) + 0.5
-
-
-class KilledError(Exception):
-    pass
 
 
 class Kept:
@@ -66,18 +63,6 @@ def line(*, checked=True, spoiled_at=None, name="line"):
 
 def first_broken(leaves):
     return lambda batch: next((name for name, leaf in leaves.items() if not leaf.isfinite().all()), "")
-
-
-def killing(after):
-    """A progress that dies behind ``after`` items."""
-
-    def track(items, task, total):
-        for number, item in enumerate(items):
-            if number == after:
-                raise KilledError
-            yield item
-
-    return track
 
 
 def order():

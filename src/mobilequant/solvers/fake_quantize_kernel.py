@@ -119,7 +119,7 @@ def _round_trip(value, scale, zero_point, rounded, width, qmin, qmax, BLOCK: tl.
     step, zero = tl.load(scale + row), tl.load(zero_point + row)
     exact = tl.div_rn(tl.load(value + row * width + column, mask=here, other=0.0), step)
     codes = tl.floor(exact + 0.5) + zero
-    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
+    clamped = _clamped(codes, qmin, qmax)
     tl.store(rounded + row * width + column, (clamped - zero) * step, mask=here)
 
 
@@ -145,7 +145,7 @@ def _gradients(
     arriving = tl.load(grad + row * width + column, mask=here, other=0.0)
     exact = tl.div_rn(tl.load(value + row * width + column, mask=here, other=0.0), step)
     codes = tl.floor(exact + 0.5) + zero
-    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
+    clamped = _clamped(codes, qmin, qmax)
     inside = codes == clamped
     tl.store(to_value + row * width + column, tl.where(inside, arriving, 0.0), mask=here)
     program = row * tl.num_programs(1) + tl.program_id(1)
@@ -183,7 +183,7 @@ def _round_trip_moved(rows, offset, scale, rounded, width, qmin, qmax, BLOCK: tl
     step = tl.load(scale + row)
     value = _moved(rows, offset, step, row * width + column, here)
     codes = tl.floor(tl.div_rn(value, step) + 0.5)
-    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
+    clamped = _clamped(codes, qmin, qmax)
     tl.store(rounded + row * width + column, clamped * step, mask=here)
 
 
@@ -197,7 +197,7 @@ def _gradients_moved(grad, rows, offset, scale, to_rows, to_offset, to_scale, wi
     arriving = tl.load(grad + place, mask=here, other=0.0)
     exact = tl.div_rn(_moved(rows, offset, step, place, here), step)
     codes = tl.floor(exact + 0.5)
-    clamped = tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN
+    clamped = _clamped(codes, qmin, qmax)
     inside = codes == clamped
     passed = tl.where(inside, arriving, 0.0)
     tl.store(to_rows + place, passed, mask=here)
@@ -215,3 +215,8 @@ def _moved(rows, offset, step, place, here):
         shift = tl.load(offset + place, mask=here, other=0.0)
         value += step * tl.where(shift < -0.5, -0.5, tl.where(shift > 0.5, 0.5, shift))
     return value
+
+
+@triton.jit
+def _clamped(codes, qmin, qmax):
+    return tl.where(codes < qmin, qmin, tl.where(codes > qmax, qmax, codes))  # tl.minimum would lose NaN

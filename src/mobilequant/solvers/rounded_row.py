@@ -30,7 +30,7 @@ def round_rows(rows: Tensor, share: Tensor, offset: Tensor | None, qtype: QType)
 
 def covering(rows: Tensor, qtype: QType) -> Tensor:
     """The smallest scale (R,) that clips nothing in rows (R, W)."""
-    return torch.maximum(rows.amax(dim=1) / qtype.qmax, rows.amin(dim=1) / qtype.qmin).clamp_min(SMALLEST)
+    return _cover(rows, qtype.qmin, qtype.qmax)[0]
 
 
 def moved(rows: Tensor, offset: Tensor | None, scale: Tensor) -> Tensor:

@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mobilequant.arch import point
+from mobilequant.arch.point import HEAD
 from mobilequant.models import decoder
 from mobilequant.models.decoder import Tap
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.out_of_memory import naming
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.solvers.learned.piece import HEAD, Piece, Tensors, Transform, Weights
+from mobilequant.solvers.learned.piece import Piece, Tensors, Transform, Weights
 
 
 class Ranges(Piece, Protocol):
@@ -60,7 +61,7 @@ class Student:
 
     def parts(self) -> list[str]:
         """All parts in running order."""
-        return [*(f"layers.{layer}" for layer in range(self.model.arch.num_layers)), HEAD]
+        return point.parts(self.model.arch)
 
     def parameters(self, parts: Sequence[str]) -> Tensors:
         """Leaves of some parts by name."""

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mobilequant.arch.pair import Kind, scale_pairs
+from mobilequant.arch.point import HEAD, part_of
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.model import KVPrefix
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.solvers.learned.pair_scale import LOGARITHM, PLAIN, SMALLEST, PairScales
-from mobilequant.solvers.learned.piece import HEAD, part_of
 
 KINDS = get_args(Kind)
 PREFIX = (1, 5)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mobilequant.arch.point import part_of
 from mobilequant.models import quantized
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import INT16, UINT8
 from mobilequant.solvers.learned.activation_range import RELATIVE, ActivationRanges
-from mobilequant.solvers.learned.piece import part_of
 from mobilequant.solvers.learned.published_range import PUBLISHED
 
 CPU = torch.device("cpu")

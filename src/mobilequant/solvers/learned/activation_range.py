@@ -18,9 +18,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mobilequant.arch.point import part_of
 from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.straight_through import fake_quantize, round_through
 
 _OFFSET_UNIT = 128.0  # codes per unit of b: half the range
@@ -90,7 +91,7 @@ class ActivationRanges:
     ) -> None:
         self._qparams, self._how = dict(qparams), how
         fixed, centred = frozenset(fixed), frozenset(centred)
-        self._fixed = {name: _tensors(qparams[name], device) for name in qparams if name in fixed}
+        self._fixed = {name: as_tensors(qparams[name], device) for name in qparams if name in fixed}
         learned = sorted((name for name in qparams if name not in fixed), key=lambda name: name in centred)
         self._parts: dict[str, _Part] = {}
         for part in dict.fromkeys(map(part_of, learned)):
@@ -177,5 +178,6 @@ class _Part:
         return cls(tuple(qparams), leaf(scale_leaves), leaf(offset_leaves[:free]), scales, zero_points, low, high)
 
 
-def _tensors(qparams: QParams, device: torch.device) -> tuple[Tensor, Tensor]:
+def as_tensors(qparams: QParams, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale () and zero point (), float32."""
     return torch.tensor(qparams.scale, device=device), torch.tensor(float(qparams.zero_point), device=device)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mobilequant.arch.point import part_of
 from mobilequant.models.model import Model
 from mobilequant.numerics.qtype import INT4, INT8
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.rounding import nearest_codes
 from mobilequant.solvers.straight_through import fake_quantize
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mobilequant.arch import point
+from mobilequant.arch.point import part_of
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 
 
 class FixedCodes:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import UINT8
+from mobilequant.solvers.learned.activation_range import as_tensors
 from mobilequant.solvers.learned.piece import Tensors
 from mobilequant.solvers.straight_through import fake_quantize
 
@@ -29,10 +30,7 @@ class MeasuredRanges:
         self, points: Iterable[str], device: torch.device, known: Mapping[str, QParams], centred: Iterable[str]
     ) -> None:
         self._points, self._centred = frozenset(points), frozenset(centred)
-        self._known = {
-            name: (torch.tensor(each.scale, device=device), torch.tensor(float(each.zero_point), device=device))
-            for name, each in known.items()
-        }
+        self._known = {name: as_tensors(each, device) for name, each in known.items()}
         self._middle = torch.tensor(float(UINT8.qmax + 1) / 2, device=device)
 
     def parameters(self, part: str) -> Tensors:

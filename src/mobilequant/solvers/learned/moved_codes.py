@@ -14,8 +14,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mobilequant.arch.point import part_of
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.straight_through import fake_quantize
 
 

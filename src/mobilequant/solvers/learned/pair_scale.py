@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
-from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf, part_of
+from mobilequant.arch.point import HEAD, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.transforms.scale import rescaled
 
 SMALLEST = 1e-2  # published: a scale is never smaller

@@ -11,10 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mobilequant.arch import point
 from mobilequant.numerics.weight import QuantizedWeight
-
-HEAD, part_of = point.HEAD, point.part_of
 
 Tensors = dict[str, Tensor]
 

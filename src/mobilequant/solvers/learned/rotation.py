@@ -22,9 +22,10 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.arch.architecture import Architecture
+from mobilequant.arch.point import HEAD
 from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
-from mobilequant.solvers.learned.piece import HEAD, Tensors, leaf
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.student import Ranges
 from mobilequant.transforms.orthogonal import rotation_of
 

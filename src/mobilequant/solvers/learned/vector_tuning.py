@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mobilequant.arch.point import part_of
 from mobilequant.models.model import Model
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import INT16
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 
 _WIDE_STEPS = 256.0  # steps of 16 bits that count as one
 

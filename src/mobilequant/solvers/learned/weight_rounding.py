@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mobilequant.arch.point import part_of
 from mobilequant.models.model import Model
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import integer_groups
-from mobilequant.solvers.learned.piece import Tensors, leaf, part_of
+from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.rounded_row import covering, moved, round_rows
 from mobilequant.solvers.rounding import nearest_codes
 
