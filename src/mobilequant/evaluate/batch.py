@@ -11,15 +11,16 @@ from collections.abc import Sequence
 
 import torch
 
-# Of one executor's logits in float32; a single sequence may have more.
-_LOGITS_BYTES = 1 << 29
+# Of a GPU's whole memory, for one executor's logits in float32; a single sequence may have more.
+_LOGITS_SHARE = 1 / 40
 
 
 def tokens_at_once(device: torch.device | str, vocab_size: int) -> int:
     """How many tokens a batch may have, padding among them; 1 stands for one sequence at a time."""
     if torch.device(device).type == "cpu":
         return 1
-    return max(1, _LOGITS_BYTES // (torch.float32.itemsize * vocab_size))
+    room = _LOGITS_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return max(1, int(room // (torch.float32.itemsize * vocab_size)))
 
 
 def batch_size(length: int, tokens: int) -> int:
