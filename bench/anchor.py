@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ from mobilequant.methods.mobilequant.faithful import last_residuals, published_s
 from mobilequant.models.sources.resolver import resolve
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.environment import environment
+from mobilequant.pipeline.method import Result
+from mobilequant.pipeline.workspace import Workspace
 from mobilequant.solvers.end_to_end import match_hidden
 from published.simulation import (
     FIRST_WINDOWS,
@@ -38,7 +42,9 @@ from published.simulation import (
 )
 from published.text import SEED, calibration, scored
 
+Item = TypeVar("Item")
 RESULTS = Path(__file__).parent / "results" / "anchor.jsonl"
+_WARM_UP = 16  # steps
 RANGE_SHA256 = "fa9fc9a6cd7074f8981c26a15f9d3762bcd649333e4d594a91c7c4d963a4a841"
 TRAIN_SHA256 = "5ee8316fc1dbc7adb7810fe4dd3f684ec64aff1d28859dcece929aae0491f8e0"
 # Perplexity of the published code on all 271 windows of wiki_squad, by setting and epochs.
@@ -59,6 +65,7 @@ def main() -> None:
     parser.add_argument("--range-windows", type=int, default=512, help="fewer only to try the script")
     parser.add_argument("--train-windows", type=int, default=128, help="fewer only to try the script")
     parser.add_argument("--length", type=int, default=2048, help="shorter only to try the script")
+    parser.add_argument("--work", type=Path, help="folder in which unfinished trainings survive a kill")
     arguments = parser.parse_args()
     model = resolve("smollm2-135m").to(device=arguments.device)
     tokenizer = Tokenizer.load(model.tokenizer_dir, num_rows=model.arch.vocab_size)
@@ -72,7 +79,10 @@ def main() -> None:
     start = measured(smooth(model, magnitudes(model, on_range)), on_range)
     hidden = last_residuals(start.model, None, on_training)
     for setting in arguments.settings:
-        found = run(setting, arguments.epochs, start, on_training, hidden, on_scoring)
+        memory = None
+        if arguments.work:
+            memory = Memory(arguments.work, f"{setting}-{arguments.epochs}", arguments.device)
+        found = run(setting, arguments.epochs, start, on_training, hidden, on_scoring, memory)
         published = PUBLISHED.get((setting, arguments.epochs))
         print(json.dumps({**found, "published_ppl": published}, indent=1), flush=True)
         line = {**found, "published_ppl": published, "environment": environment().model_dump()}
@@ -87,23 +97,59 @@ def check_windows(on_range: Tensor, on_training: Tensor) -> None:
             raise SystemExit(f"the windows are not those of the published run: {ids_sha256(found)}")
 
 
+class Memory:
+    """The state of one training in a folder."""
+
+    def __init__(self, folder: Path, name: str, device: str) -> None:
+        self._workspace, self._name, self._device = Workspace(folder), name, device
+
+    def keep(self, state: Result) -> bool:
+        self._workspace.save("anchor", self._name, state)
+        return True
+
+    def recall(self) -> Result | None:
+        found = self._workspace.load("anchor", self._name)
+        return None if found is None else found.to(self._device)
+
+
+class Pace:
+    """A progress that shows nothing and takes the time of a step, without the first ones: they compile and record."""
+
+    def __init__(self) -> None:
+        self.s_per_step: float | None = None
+
+    def __call__(self, items: Iterable[Item], task: str, total: int) -> Iterator[Item]:
+        begun = 0.0
+        for number, item in enumerate(items):
+            if number == _WARM_UP:
+                begun = time.perf_counter()
+            yield item
+        if total > _WARM_UP:  # the mean loss of the last epoch was waited for
+            self.s_per_step = (time.perf_counter() - begun) / (total - _WARM_UP)
+
+
 def run(
-    setting: str, epochs: int, start: Start, tokens: Tensor, hidden: Tensor, on_scoring: Tensor
+    setting: str,
+    epochs: int,
+    start: Start,
+    tokens: Tensor,
+    hidden: Tensor,
+    on_scoring: Tensor,
+    memory: Memory | None = None,
 ) -> dict[str, object]:
     """Train one setting and score it."""
     num_bits, symmetric = FORMATS[setting]
     trained = student(start, setting)
     schedule = published_schedule(epochs, num_bits, symmetric=symmetric)
     before = perplexity(window_losses(start.model, trained, on_scoring[:FIRST_WINDOWS]))
-    begun = time.perf_counter()
-    history = match_hidden(trained, tokens, hidden, schedule, order=torch.Generator().manual_seed(SEED))
-    seconds = time.perf_counter() - begun
+    order, pace = torch.Generator().manual_seed(SEED), Pace()
+    history = match_hidden(trained, tokens, hidden, schedule, order=order, memory=memory, track=pace)
     return {
         "setting": setting,
         "epochs": epochs,
         "ppl_wiki_40_before": before,
         **perplexities(start.model, trained, on_scoring),
-        "s_per_step": seconds / (epochs * len(tokens)),
+        "s_per_step": pace.s_per_step,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if tokens.is_cuda else None,
         "loss": history.training,
     }

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mobilequant.arch import registry
 from mobilequant.jobs.quantize import quantize
+from mobilequant.methods import session
 from mobilequant.models.canonical import hf_module
 from mobilequant.models.tiny import tiny_config, tiny_model
 
@@ -34,6 +35,12 @@ seed: 0
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def trainings_kept_at_once(monkeypatch):
+    """Trainings here last less than the minute behind which their state is written."""
+    monkeypatch.setattr(session, "PAUSE_S", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ class Kept:
     def keep(self, state):
         self.state = state
         self.steps.append(int(state.measures["step"]))
+        return True
 
     def recall(self):
         return self.state
@@ -39,6 +40,7 @@ class OnDisk:
 
     def keep(self, state):
         self.workspace.save("0-x", "training", state)
+        return True
 
     def recall(self):
         return self.workspace.load("0-x", "training")

@@ -5,6 +5,7 @@ Such a method states ``inputs = "session"`` and finds the session in ``stats[SES
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
@@ -20,6 +21,7 @@ from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.trainer import Memory
 
 SESSION = Need("session", "model")
+PAUSE_S = 60.0  # between two writings of the state of a training
 Settings = TypeVar("Settings", bound=FrozenConfig)
 
 
@@ -64,13 +66,20 @@ class SessionMethod(Generic[Settings]):
         return (SESSION,)
 
 
-@dataclass(frozen=True)
 class _Place:
-    session: Session
-    name: str
+    """Written at most once a minute: with learned rounding a state takes as long to write as dozens of steps."""
 
-    def keep(self, state: Result) -> None:
-        self.session.keep(self.name, state)
+    def __init__(self, session: Session, name: str) -> None:
+        self._session, self._name = session, name
+        self._written = time.monotonic()
+
+    def keep(self, state: Result) -> bool:
+        now = time.monotonic()
+        if now - self._written < PAUSE_S:
+            return False
+        self._session.keep(self._name, state)
+        self._written = time.monotonic()
+        return True
 
     def recall(self) -> Result | None:
-        return self.session.recall(self.name)
+        return self._session.recall(self._name)

@@ -35,8 +35,8 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 class Memory(Protocol):
     """Where the state of a training survives a kill."""
 
-    def keep(self, state: Result) -> None:
-        """Replace what was kept."""
+    def keep(self, state: Result) -> bool:
+        """Replace what was kept, or, where that is too early, do nothing; whether it was replaced."""
         ...
 
     def recall(self) -> Result | None:
@@ -110,8 +110,8 @@ def _trained(
         run.step(step, total, [each[own.to(each.device)] for each in task.data])
         if step + 1 in checked:
             run.check(step + 1)
-            if memory:
-                memory.keep(run.state(step + 1))
+            if memory is None or memory.keep(run.state(step + 1)):
+                run.good = step + 1
     run.finish()
     return run.history
 
@@ -130,7 +130,7 @@ class _Run:
         self._gradients = CapturedStep(task.loss, self._leaves) if on_gpu else _eager_step(task.loss, self._leaves)
         self._best = [each.detach().clone() for each in self._leaves]
         self._epoch: list[Tensor] = []  # losses of this epoch so far
-        self._good = 0  # the step of the last check
+        self.good = 0  # the step of the last state that can be gone back to
         self._batch: Batch = [each[: schedule.batch] for each in task.data]  # the last one, to look for what is broken
 
     def step(self, number: int, total: int, batch: Batch) -> None:
@@ -169,7 +169,6 @@ class _Run:
             self.history.held_out.append((step, loss))
             if loss < least or math.isnan(least):
                 self._best = [each.detach().clone() for each in self._leaves]
-        self._good = step
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -206,7 +205,7 @@ class _Run:
         self._epoch = list(kept["epoch"])
         self.history.training = kept["training"].tolist()
         self.history.held_out = [(int(at), loss) for at, loss in kept["held_out"].tolist()]
-        self._good = step
+        self.good = step
         return step
 
     def _names(self, kind: str) -> list[str]:
@@ -217,7 +216,7 @@ class _Run:
         return TrainingError(
             f"{self.task.name}: the loss is no number any more after step {step}"
             + (f"; the first tensor that is not finite is {where}" if where else "")
-            + f"; the last good state is that of {f'step {self._good}' if self._good else 'its start'}",
+            + f"; the last good state is that of {f'step {self.good}' if self.good else 'its start'}",
             "Lower the `rate` of the method, or check the model and the text with `mobilequant eval`.",
         )
 
