@@ -44,7 +44,7 @@ def main() -> None:
     written = to_write.sample(model, NoCheckpoint())
     elapsed_s = time.perf_counter() - started
     texts = [tokenizer.decode(window) for window in written.windows.tolist()]
-    shared = {name: shared_passage("\n\n".join(texts), load_text(name).content) for name in SCORED}
+    shared = {name: shared_passage("\n\n".join(texts), load_text(name).content, 50) for name in SCORED}
     facts = {"model": arguments.model, "windows": list(written.windows.shape), "device": arguments.device}
     speed = {"threads": torch.get_num_threads(), "tok_s": round(written.windows.numel() / elapsed_s, 1)}
     print(json.dumps({**facts, **speed, "shares": shared, **written.origin(), **environment().model_dump()}))

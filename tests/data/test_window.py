@@ -53,24 +53,33 @@ def noise(seed, length):
     return "".join(random.Random(seed).choices(string.ascii_letters + "  ", k=length))
 
 
-@given(st.integers(0, 500), st.integers(0, 500), st.integers(74, 120), st.booleans())
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(149, 200), st.booleans())
 def test_every_long_passage_is_found(before, after, length, swap):
-    passage = noise(3, 200).replace(" ", "")[:length]
+    passage = noise(3, 300).replace(" ", "")[:length]
     pair = noise(1, before) + passage + noise(2, 40), noise(4, 300) + passage.upper() + noise(5, after)
     assert shared_passage(*(reversed(pair) if swap else pair)) is not None
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_short_passages_do_not_count(before, after):
-    passage = noise(3, 60).replace(" ", "")[:48]
+    passage = noise(3, 120).replace(" ", "")[:98]
     assert shared_passage(noise(1, before) + " " + passage + "!", noise(2, after + 100) + "?" + passage) is None
 
 
 def test_white_space_and_case_do_not_hide():
-    passage = "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals."
+    passage = (
+        "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals, when it was "
+        "checked by a violent gust of wind which swept up the streets."
+    )
     hidden = passage.upper().replace(" ", "\n  ")
     with pytest.raises(DataError, match="share a passage"):
         refuse_overlap(make_text("a", [noise(1, 900), passage]), make_text("b", [hidden, noise(2, 300)]))
+
+
+def test_the_length_that_counts_can_be_chosen():
+    passage = noise(3, 120).replace(" ", "")[:80]
+    pair = noise(1, 90) + passage, passage + noise(2, 200)
+    assert shared_passage(*pair) is None and shared_passage(*pair, 50) is not None
 
 
 def test_short_texts_are_compared_whole():
@@ -90,5 +99,14 @@ def test_a_prefix_that_holds_bos_takes_its_place():
 @pytest.mark.model
 def test_real_texts_are_disjoint_except_where_they_are_not():
     refuse_overlap(load_text("sotu"), load_text("wiki_squad"))
-    with pytest.raises(DataError, match="american football game"):  # both quote the article on Super Bowl 50
+    refuse_overlap(load_text("mixed"), load_text("wiki_squad"))
+    with pytest.raises(DataError, match="national football league"):  # both quote the article on Super Bowl 50
         refuse_overlap(load_text("coqa_stories"), load_text("wiki_squad"))
+
+
+@pytest.mark.model
+@pytest.mark.npm
+def test_set_phrases_that_brown_shares_with_speeches_are_no_overlap():
+    mixed, brown = load_text("mixed"), load_text("brown")
+    refuse_overlap(mixed, brown)
+    assert shared_passage(mixed.content, brown.content, 50) is not None

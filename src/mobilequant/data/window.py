@@ -10,7 +10,7 @@ from torch import Tensor
 from mobilequant.data.text import Text
 from mobilequant.errors import DataError, UsageError
 
-PASSAGE_CHARACTERS = 50
+PASSAGE_CHARACTERS = 100  # names of institutions and formulas of law that any two texts may share reach 86
 
 
 def windows(ids: Sequence[int], *, window: int, count: int | None, seed: int | None) -> Tensor:
@@ -46,8 +46,8 @@ def after_prefix(tokens: Tensor, prefix: Sequence[int], bos: int | None) -> Tens
 def refuse_overlap(calibration: Text, scoring: Text) -> None:
     """Raise DataError when the two texts share a passage, whatever its case and white space.
 
-    Certain to find shared passages of 74 characters and more, and never fires below 50. Set phrases such as "the
-    President of the United States of America" stay below that.
+    Certain to find shared passages of 149 characters and more, and never fires below 100: set phrases ("Be it enacted
+    by the Senate and House of Representatives of the United States of America") stay below that.
     """
     passage = shared_passage(calibration.content, scoring.content)
     if passage is not None:
@@ -57,12 +57,12 @@ def refuse_overlap(calibration: Text, scoring: Text) -> None:
         )
 
 
-def shared_passage(first: str, second: str) -> str | None:
-    """The first stretch of 50 characters found in both texts (all of the shorter one, if it is below that)."""
+def shared_passage(first: str, second: str, characters: int = PASSAGE_CHARACTERS) -> str | None:
+    """The first stretch of so many characters found in both texts (all of the shorter one, if it is below that)."""
     shorter, longer = sorted((_plain(first), _plain(second)), key=len)
-    size = min(PASSAGE_CHARACTERS, len(shorter))
+    size = min(characters, len(shorter))
     # Blocks at every size/2 of the long text, looked up from every position of the short one.
-    stride = PASSAGE_CHARACTERS // 2 if size == PASSAGE_CHARACTERS else 1
+    stride = characters // 2 if size == characters else 1
     blocks = {longer[start : start + size] for start in range(0, len(longer) - size + 1, stride)}
     starts = range(len(shorter) - size + 1)
     return next((shorter[start : start + size] for start in starts if shorter[start : start + size] in blocks), None)

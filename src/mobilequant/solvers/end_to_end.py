@@ -85,17 +85,22 @@ def match_hidden(
 
 
 def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor) -> Tensor:
-    """Of the last residuals (T, C) of one window: logits are made again for the backward pass, so that there are never
-    more than those of one window."""
+    """Of the last residuals (T, C) of one window: the student's logits are made again for the backward pass, so that
+    there are never more than those of one window; of the teacher's only the top is kept."""
+    top, tokens = _top(teacher, wanted)
 
-    num_top = min(_TOP, teacher.arch.vocab_size)
-
-    def of_window(found: Tensor, wanted: Tensor) -> Tensor:
-        with torch.no_grad():
-            top, tokens = decoder.head(teacher, wanted[None])[0].log_softmax(-1).topk(num_top, dim=-1)
+    def of_window(found: Tensor) -> Tensor:
         return top_divergence(student.head(found[None])[0], top, tokens)
 
     if not torch.is_grad_enabled():
-        return of_window(found, wanted)
-    result: Tensor = checkpoint(of_window, found, wanted, use_reentrant=False, preserve_rng_state=False)
+        return of_window(found)
+    result: Tensor = checkpoint(of_window, found, use_reentrant=False, preserve_rng_state=False)
     return result
+
+
+@torch.no_grad()
+def _top(teacher: Model, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (T, K) of the likeliest tokens behind the last residuals (T, C), and which these are."""
+    logits = decoder.head(teacher, hidden[None])[0]
+    top, tokens = logits.topk(min(_TOP, teacher.arch.vocab_size), dim=-1)
+    return top - logits.logsumexp(-1, keepdim=True), tokens
