@@ -1,6 +1,8 @@
 """The ladder of an ablation on a tiny model: every rung is a package of integers, and none is made twice."""
 
 import json
+from functools import partial
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +12,7 @@ from mobilequant.jobs import ablate as ablate_module
 from mobilequant.jobs.ablate import DYNAMIC, ablate
 from mobilequant.jobs.ladder import ladder
 from mobilequant.methods.registry import make
+from mobilequant.pipeline.lock import claimed
 from mobilequant.pipeline.recipe import CalibrationData
 
 WINDOW = 16
@@ -42,6 +45,27 @@ def test_each_rung_adds_one_idea_and_is_kept(tiny_checkpoint, calibration_text, 
 
     monkeypatch.setattr(ablate_module, "quantize", lambda *_, **__: pytest.fail("a rung was done again"))
     assert run(tiny_checkpoint, tmp_path / "work", calibration_text, scoring_text) == found
+    with pytest.raises(UsageError, match="holds a ladder with another text"):
+        run(tiny_checkpoint, tmp_path / "work", calibration_text, "wiki_squad")
+
+
+def test_what_another_process_is_at_is_left_to_it_and_waited_for(tmp_path, monkeypatch):
+    """The other one holds a claim until this process has nothing else to do, and leaves its result then."""
+    made = []
+    tasks = [ablate_module._Task(tmp_path / name, partial(lambda name: made.append(name) or {}, name)) for name in "ab"]
+    bound = ablate_module._Task(tmp_path / "c", lambda: {"last": True}, tmp_path / "a")
+    other = claimed(tmp_path / "a.claim")
+    assert other.__enter__()
+
+    def pause(_seconds):
+        assert made == ["b"] and not bound.result.exists()
+        tasks[0].result.write_text("{}")
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(ablate_module, "time", SimpleNamespace(sleep=pause))
+    ablate_module._make_all([*tasks, bound])
+    assert made == ["b"] and json.loads(bound.result.read_text()) == {"last": True}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "c.json"]
 
 
 @pytest.mark.parametrize("width", ["w8a8", "w4a8", "w4g64a8"])

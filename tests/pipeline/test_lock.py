@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mobilequant.errors import ResourceError, UsageError
-from mobilequant.pipeline.lock import empty, locked
+from mobilequant.pipeline.lock import LockedError, claimed, empty, locked
 
 HOLDER = """
 import sys, time
@@ -64,3 +64,16 @@ def test_empty_spares_the_folder_and_what_links_point_to(tmp_path):
     empty(folder)
     assert not list(folder.iterdir())
     assert (other / "file").exists()
+
+
+def test_a_claim_tells_whether_another_run_has_it(tmp_path):
+    folder = tmp_path / "claim"
+    with claimed(folder) as mine, claimed(folder) as second:
+        assert mine and not second and folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_claim_ends_with_an_error_and_hides_no_lock_of_another_folder(tmp_path):
+    with pytest.raises(LockedError), claimed(tmp_path / "claim") as mine, locked(tmp_path), locked(tmp_path):
+        assert mine
+    assert not (tmp_path / "claim").exists()

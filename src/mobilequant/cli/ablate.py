@@ -47,7 +47,9 @@ def ablate(
 
     Example: mobilequant ablate smollm2-135m --work ladder --device cuda
 
-    Each step is a package of its own in integers. On a GPU the whole ladder takes minutes, on a CPU hours.
+    Each step is a package of its own in integers. On a GPU a ladder takes half an hour, on a CPU hours. Told the same
+    in several shells at once, with one --work folder, on one GPU or on several (CUDA_VISIBLE_DEVICES), they share the
+    steps.
     """
     log.configure(log_format)
     with tracking(log_format) as track:

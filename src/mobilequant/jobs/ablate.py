@@ -2,6 +2,8 @@
 
 WORK/w4a8/03-prefix/           the package of a rung
 WORK/w4a8/03-prefix.json       its scores: a rung that has them is not done again
+WORK/w4a8/03-prefix.claim/     while a process is at it: several may work in one folder, on one GPU or on many
+WORK/settings.json             what all of these were made with
 WORK/ablation.json, .svg       all of it, when it is done
 """
 
@@ -9,7 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from torch import Tensor
 
 from mobilequant.data.text import load_text
 from mobilequant.data.window import windows
-from mobilequant.errors import ResourceError
+from mobilequant.errors import ResourceError, UsageError
 from mobilequant.evaluate.batch import tokens_at_once
 from mobilequant.evaluate.protocol import window_count
 from mobilequant.evaluate.score import score
@@ -30,11 +35,13 @@ from mobilequant.jobs.quantize import quantize
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.atomic_file import write_atomically
+from mobilequant.pipeline.lock import claimed
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.recipe import CalibrationData
 from mobilequant.report.plot.ladder import ladder_plot
 
 DYNAMIC = "dynamic per token"
+_PAUSE_S = 1.0
 
 
 def ablate(
@@ -54,25 +61,78 @@ def ablate(
     """Scores of every rung in every width: {"settings", "widths": {width: [{name, ppl, …}]}}.
 
     The last entry of a width is no integer model: the weights of the last rung with activations that are rounded for
-    each token anew, which is what static ranges could reach at most.
+    each token anew, which is what static ranges could reach at most. Processes that are given the same folder share
+    the rungs, and each returns when all are done.
 
     Raises:
+        UsageError: the folder holds results that were made with other settings.
         MobileQuantError: as ``quantize`` and ``evaluate``.
     """
     folder = Path(work)
-    ladders = {width: ladder(width, data, training, seed) for width in widths}
     scoring = {"text": text, "window": window, "tokens": tokens, "device": device}
-    rows = {}
-    for width, rungs in ladders.items():
-        places = [_place(folder / width, number, rung) for number, rung in enumerate(rungs)]
-        rows[width] = [_rung(model, rung, place, scoring, track) for rung, place in zip(rungs, places, strict=True)]
-        rows[width].append(_bound(places[-1], scoring, track))
     trained = training.model_dump() if training else None
-    settings = {**scoring, "seed": seed, "data": data.model_dump(), "training": trained}
-    found = {"model": str(model), "settings": settings, "widths": rows}
+    settings = {"model": str(model), **scoring, "seed": seed, "data": data.model_dump(), "training": trained}
+    _require_same(folder / "settings.json", {key: each for key, each in settings.items() if key != "device"})
+    tasks: dict[str, list[_Task]] = {}
+    for width in widths:
+        rungs = ladder(width, data, training, seed)
+        places = [_place(folder / width, number, rung) for number, rung in enumerate(rungs)]
+        makes = [partial(_rung, model, *pair, scoring, track) for pair in zip(rungs, places, strict=True)]
+        bound = _Task(folder / width / "dynamic", partial(_bound, places[-1], scoring, track), places[-1])
+        tasks[width] = [*map(_Task, places, makes), bound]
+    _make_all([task for each in tasks.values() for task in each])
+    rows = {width: [json.loads(task.result.read_text()) for task in each] for width, each in tasks.items()}
+    found = {"model": settings.pop("model"), "settings": settings, "widths": rows}
     _write(folder / "ablation.json", json.dumps(found, indent=1))
     _write(folder / "ablation.svg", ladder_plot(rows))
     return found
+
+
+def _require_same(path: Path, settings: Mapping[str, Any]) -> None:
+    """Remember what the results of a folder were made with.
+
+    Raises:
+        UsageError: they were made with something else.
+    """
+    if not path.exists():
+        _write(path, json.dumps(settings, indent=1))
+        return
+    known = json.loads(path.read_text())
+    different = [key for key in settings if known.get(key) != settings[key]]
+    if different:
+        raise UsageError(
+            f"{path.parent} holds a ladder with another {different[0]}: {known.get(different[0])!r}",
+            "Choose another --work folder, or the same settings as before.",
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """``make`` gives what belongs in the file beside ``place``, once the package ``behind`` is there."""
+
+    place: Path
+    make: Callable[[], dict[str, Any]]
+    behind: Path | None = None
+
+    @property
+    def result(self) -> Path:
+        return self.place.with_suffix(".json")
+
+    def tried(self) -> bool:
+        """Do it, unless another process is at it or at what it needs; whether it is done."""
+        if self.behind is not None and not self.behind.with_suffix(".json").exists():
+            return False
+        with claimed(self.place.with_suffix(".claim")) as mine:
+            if mine and not self.result.exists():
+                _write(self.result, json.dumps(self.make(), indent=1))
+            return mine
+
+
+def _make_all(tasks: Sequence[_Task]) -> None:
+    """In order, as far as other processes leave them to this one; then wait for those."""
+    while missing := [task for task in tasks if not task.result.exists()]:
+        if not any(task.tried() for task in missing):
+            time.sleep(_PAUSE_S)
 
 
 def _place(folder: Path, number: int, rung: Rung) -> Path:
@@ -81,33 +141,29 @@ def _place(folder: Path, number: int, rung: Rung) -> Path:
 
 
 def _rung(model: str | Path, rung: Rung, place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]:
-    """The scores of one rung, made if an earlier run has not."""
-    result = place.with_suffix(".json")
-    if not result.exists():
-        quantize(
-            model,
-            recipe=rung.recipe,
-            out=place,
-            work_dir=place.with_suffix(".work"),
-            resume=True,
-            force=True,
-            device=scoring["device"],
-            track=track,
-        )
-        scores, about = evaluate(place, **scoring, track=track), inspect(place)
-        row = {
-            "name": rung.name,
-            "float_ppl": scores["float"]["ppl"],
-            **{key: scores["integer"][key] for key in ("ppl", "ppl_ratio", "kl", "top1")},
-            "fake_quant_ppl": scores["fake_quant"]["ppl"],
-            "bits_per_weight": about["bits_per_weight"],
-            "float_ops": about["float_ops"],
-            "protocol": scores["protocol"],
-            "hashes": scores["hashes"],
-            "environment": scores["environment"],
-        }
-        _write(result, json.dumps(row, indent=1))
-    return json.loads(result.read_text())
+    """The package of one rung, and its scores."""
+    quantize(
+        model,
+        recipe=rung.recipe,
+        out=place,
+        work_dir=place.with_suffix(".work"),
+        resume=True,
+        force=True,
+        device=scoring["device"],
+        track=track,
+    )
+    scores, about = evaluate(place, **scoring, track=track), inspect(place)
+    return {
+        "name": rung.name,
+        "float_ppl": scores["float"]["ppl"],
+        **{key: scores["integer"][key] for key in ("ppl", "ppl_ratio", "kl", "top1")},
+        "fake_quant_ppl": scores["fake_quant"]["ppl"],
+        "bits_per_weight": about["bits_per_weight"],
+        "float_ops": about["float_ops"],
+        "protocol": scores["protocol"],
+        "hashes": scores["hashes"],
+        "environment": scores["environment"],
+    }
 
 
 def _bound(place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mobilequant.errors import ResourceError, UsageError
@@ -15,12 +15,16 @@ if sys.platform != "win32":
     import fcntl
 
 
+class LockedError(UsageError):
+    """Another run is at work in a folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Create ``folder`` where needed and keep other runs out of it.
 
     Raises:
-        UsageError: another run works there.
+        LockedError: another run works there.
         ResourceError: the folder cannot be made.
     """
     try:
@@ -38,6 +42,28 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this run may work in ``folder``, because no other does; what is empty of it is gone in the end.
+
+    A run that comes between the end of another and the folder's is let in too: look at what the other has left.
+
+    Raises:
+        ResourceError: the folder cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except LockedError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def empty(folder: Path) -> None:
     """Delete everything in a folder; the folder itself stays, and with it a lock on it."""
     for path in folder.iterdir():
@@ -52,7 +78,7 @@ def _lock(handle: int, folder: Path) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
+            raise LockedError(
                 f"another run is at work in {folder}",
                 "Wait for its end, or choose another --out and --work-dir.",
             ) from None
