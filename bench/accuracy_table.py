@@ -1,12 +1,13 @@
 """What static integer quantization costs: models × recipes × seeds, the integer model beside float, on two texts.
 
     python bench/accuracy_table.py --work DIR
-    python bench/accuracy_table.py --work DIR --models smollm2-135m --recipes w4a8-fast pairs-rounding-w4a8
+    python bench/accuracy_table.py --work DIR --models smollm2-135m --recipes w4a8-fast w4a8-best
         --seeds 0 1 2 --devices cuda:0 cuda:1 --parallel 2 --tasks all --documents 500 --deadline 3000
 
 One command from a bare machine: models and texts are fetched, and every row is a package that is quantized and scored
 by the code of the command line, in a process of its own, with a log beside it. A seed is that of the calibration and
-training windows; 0 is the recipe as it stands, RECIPE@S has the windows of seed S alone. Told again after a kill or a
+training windows; 0 is the recipe as it stands, RECIPE@S has the windows of seed S alone. A row that extends another
+(stage C) is made behind it, in the same process, and shares its training. Told again after a kill or a
 deadline, it reads finished rows back and goes on with the others where they were; with --deadline 0 it only reads.
 
 Prints a line per finished row and a Markdown table per model, and writes both down behind every row:
@@ -39,7 +40,7 @@ HERE = Path(__file__).parent
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 BASELINES = ("rtn-w8a8", "smoothquant-w8a8", "rtn-w4a8", "smoothquant-w4a8", "faithful-w8a8", "faithful-w4a8")
 PRESETS = ("w8a8-fast", "w4a8-fast", "w4g64a8-fast")
-TRAINED = ("rounding-w8a8", "pairs-rounding-w4a8", "pairs-rounding-w4g64a8", "pairs-rounding-distilled-w4a8")
+TRAINED = ("w8a8-best", "w4a8-best", "w4g64a8-best", "w4a8-tuned")
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -49,10 +50,12 @@ def main(given: Sequence[str] | None = None) -> int:
         tuple(arguments.texts), arguments.tokens, arguments.window, _tasks(arguments.tasks), arguments.documents
     )
     if arguments.row:
-        return worker(Row(*arguments.row), scoring, arguments.work, arguments.devices[0])
+        return worker(arguments, scoring)
     wanted = rows(arguments.models, arguments.recipes, arguments.seeds)
+    missing = [row for row in wanted if row.found(arguments.work, scoring) is None]
+    beginnings = {row: other for row in missing for other in wanted if row.extends(other)}
     crew = Crew(
-        lambda row, device: _command(row, device, arguments),
+        lambda row, device: _command(row, beginnings.get(row), device, arguments),
         lambda row: _log(row, arguments.work),
         arguments.devices,
         arguments.parallel,
@@ -62,12 +65,20 @@ def main(given: Sequence[str] | None = None) -> int:
     for row, scores in table.found():
         crew.pace.learn(row.cost(scoring), sum(scores["run"]["seconds"].values()))
         table.report(row, done=True)
-    missing = [(row, row.cost(scoring)) for row in wanted if row.found(arguments.work, scoring) is None]
-    not_begun = crew.run(missing, lambda row, done: table.report(row, done=done))
-    for row in not_begun:
+    alone = [row for row in missing if row not in beginnings.values()]
+
+    def report(row: Row, done: bool) -> None:
+        beginning = beginnings.get(row)
+        if beginning in missing and beginning.found(arguments.work, scoring):
+            table.report(beginning, done=True)
+        table.report(row, done=done)
+
+    not_begun = crew.run([(row, row.cost(scoring)) for row in alone], report)
+    left = [each for row in not_begun for each in (beginnings.get(row), row) if each in missing]
+    for row in left:
         print(f"not begun: {Path(row.model).name} {row.title}", flush=True)
     print("".join(f"\n{text}" for text in table.written()), flush=True)
-    return 1 if table.failed else 2 if not_begun else 0
+    return 1 if table.failed else 2 if left else 0
 
 
 def parsed(given: Sequence[str] | None) -> argparse.Namespace:
@@ -86,17 +97,20 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=[], help="zero-shot tasks, or: all")
     parser.add_argument("--documents", type=int, default=500, help="of each task")
     parser.add_argument("--row", nargs=2, metavar=("MODEL", "RECIPE"), help="make this row alone, in this process")
+    parser.add_argument("--begins-as", metavar="RECIPE", help="and in front of it the row that it extends")
     return parser.parse_args(given)
 
 
-def worker(row: Row, scoring: Scoring, work: Path, device: str) -> int:
+def worker(arguments: argparse.Namespace, scoring: Scoring) -> int:
     """One row, with phases and measures of the methods on standard output."""
     from accuracy.make import make
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("mobilequant").setLevel(logging.INFO)
+    model, name = arguments.row
+    begins_as = Row(model, arguments.begins_as) if arguments.begins_as else None
     try:
-        make(row, scoring, work, device)
+        make(Row(model, name), scoring, arguments.work, arguments.devices[0], begins_as)
     except MobileQuantError as error:
         print(f"{error.message}. {error.remedy}", flush=True)  # the last line is what the table shows
         return 1
@@ -152,10 +166,11 @@ def _tasks(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(VARIANTS) if list(given) == ["all"] else tuple(given)
 
 
-def _command(row: Row, device: str, arguments: argparse.Namespace) -> list[str]:
+def _command(row: Row, beginning: Row | None, device: str, arguments: argparse.Namespace) -> list[str]:
     words = [sys.executable, __file__, "--row", row.model, row.name, "--devices", device, "--work", arguments.work]
     words += ["--tokens", arguments.tokens, "--window", arguments.window, "--documents", arguments.documents]
     words += ["--texts", *arguments.texts, *(["--tasks", *arguments.tasks] if arguments.tasks else [])]
+    words += ["--begins-as", beginning.name] if beginning else []
     return [str(word) for word in words]
 
 

@@ -8,6 +8,7 @@ texts are made again for each package, since KL and top-1 need all of them and t
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from mobilequant.jobs.comparison import Comparison, compare
 from mobilequant.jobs.evaluate import evaluate, float_model
 from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.package import open_package
-from mobilequant.jobs.quantize import quantize
+from mobilequant.jobs.quantize import Job, prepare
 from mobilequant.jobs.zero_shot import answered, compared
 from mobilequant.pipeline.atomic_file import write_text
 from phases import Phases
@@ -33,10 +34,16 @@ _DOWN_INPUTS = (".product", ".act")
 _DIGITS = 12
 
 
-def make(row: Row, scoring: Scoring, work: Path, device: str) -> dict[str, Any]:
-    """The row, written to its place."""
-    made = _Making(row, scoring, work, device).scored()
-    write_text(row.result(work, scoring), json.dumps(made, indent=1) + "\n")
+def make(row: Row, scoring: Scoring, work: Path, device: str, begins_as: Row | None = None) -> dict[str, Any]:
+    """The row, written to its place; and in front of it the one that it extends, so that no step is done twice."""
+    before = _Making(begins_as, scoring, work, device) if begins_as else None
+    if before:
+        before.written()
+    making = _Making(row, scoring, work, device, before)
+    made = making.written()
+    for each in (before, making):
+        if each:
+            shutil.rmtree(each.unfinished, ignore_errors=True)
     return made
 
 
@@ -46,12 +53,30 @@ class _Making:
     scoring: Scoring
     work: Path
     device: str
+    before: _Making | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.row.folder(self.work)
-        self.package = self.folder / "package"
+        self.package, self.unfinished = self.folder / "package", self.folder / "package.work"
         self.track = Phases(self.device, "check and plan")
         self.seconds: dict[str, float] = {}
+
+    def written(self) -> dict[str, Any]:
+        made = self.row.found(self.work, self.scoring) or self.scored()
+        write_text(self.row.result(self.work, self.scoring), json.dumps(made, indent=1) + "\n")
+        return made
+
+    @cached_property
+    def job(self) -> Job:
+        return prepare(
+            self.row.model,
+            self.row.recipe,
+            out=self.package,
+            work_dir=self.unfinished,
+            force=True,
+            device=self.device,
+            track=self.track,
+        )
 
     def scored(self) -> dict[str, Any]:
         made = self._part("package", self.packaged)
@@ -67,21 +92,15 @@ class _Making:
         }
 
     def packaged(self) -> dict[str, Any]:
-        unfinished = self.package.with_name("package.work")
-        resumed = unfinished.exists()
-        quantize(
-            self.row.model,
-            recipe=self.row.recipe,
-            out=self.package,
-            resume=True,
-            force=True,
-            device=self.device,
-            track=self.track,
-        )
+        resumed = self.unfinished.exists()
+        after = self.before.job if self.before else None
+        self.job.run(resume=True, force=True, after=after, track=self.track)
         about = inspect(self.package)
         kept = {key: about[key] for key in ("bits_per_weight", "float_ops", "prefix_tokens")}
         wide = [point for point in about["sixteen_bit_inputs"] if point.endswith(_DOWN_INPUTS)]
         run = {"device": self.device, "resumed": resumed}
+        if self.before:
+            run["begun_by"] = self.before.row.title  # its seconds are not among those of this row
         return {"about": {**kept, "sixteen_bit_down_inputs": len(wide)}, "run": run}
 
     def text(self, name: str) -> tuple[str, Callable[[], dict[str, Any]]]:

@@ -82,6 +82,13 @@ class Row:
         path = self.result(work, scoring)
         return json.loads(path.read_text()) if path.exists() else None
 
+    def extends(self, other: Row) -> bool:
+        """Whether this row begins with all that the other does, and goes on."""
+        mine, its = (each.recipe.model_dump(exclude={"summary", "measured", "methods"}) for each in (self, other))
+        methods = other.recipe.methods
+        longer = len(self.recipe.methods) > len(methods)
+        return self.model == other.model and mine == its and longer and self.recipe.methods[: len(methods)] == methods
+
     def cost(self, scoring: Scoring) -> float:
         """What the time of a row grows with: tokens through the model, times its weights."""
         recipe = self.recipe

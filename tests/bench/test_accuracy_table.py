@@ -62,6 +62,28 @@ def test_one_command_makes_the_table(tiny_checkpoint, tiny_recipe, scoring_text,
     assert json.loads(path.read_text()) == found
 
 
+def test_a_row_that_extends_another_shares_its_work(tiny_checkpoint, tiny_recipe, scoring_text, tmp_path, capsys):
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(
+        tiny_recipe.read_text().replace("  - rtn\n", "  - rtn\n  - mobilequant: {batch: 1, held_out: 1}\n")
+    )
+    given = command(tiny_checkpoint, [longer, tiny_recipe], [scoring_text], tmp_path)
+    assert accuracy_table.main(given) == 0
+    assert capsys.readouterr().out.count("/2] ") == 2
+    found = json.loads((tmp_path / "results" / f"accuracy_{tiny_checkpoint.name}.json").read_text())
+    assert found["longer"]["run"]["begun_by"] == "tiny" and "begun_by" not in found["tiny"]["run"]
+    log = next((tmp_path / "work").rglob("longer-*/log.txt")).read_text()
+    assert log.count("B  statistics for ranges") == 1 and "B  end to end" in log
+    assert not list((tmp_path / "work").rglob("*.work")) and not list((tmp_path / "work").rglob("tiny-*/log.txt"))
+
+    alone = tmp_path / "alone"
+    accuracy.make.make(
+        Row(str(tiny_checkpoint), str(longer)), Scoring((str(scoring_text),), 62, 32, (), 500), alone, "cpu"
+    )
+    weights = [next(place.rglob("longer-*/package/*.safetensors")).read_bytes() for place in (alone, tmp_path / "work")]
+    assert weights[0] == weights[1]
+
+
 def test_rows_of_other_runs_stay(tiny_checkpoint, tiny_recipe, scoring, tmp_path):
     path = tmp_path / "results" / f"accuracy_{tiny_checkpoint.name}.json"
     path.parent.mkdir()
@@ -90,7 +112,7 @@ def test_a_killed_row_goes_on_and_float_answers_are_shared(
         accuracy.make.make(first, scoring, tmp_path, "cpu")
     assert first.found(tmp_path, scoring) is None
     with monkeypatch.context() as patch:
-        for name in ("quantize", "evaluate"):
+        for name in ("prepare", "evaluate"):
             patch.setattr(accuracy.make, name, lambda *_, **__: pytest.fail("it was done again"))
         made = accuracy.make.make(first, scoring, tmp_path, "cpu")
     assert made == first.found(tmp_path, scoring)
@@ -114,7 +136,7 @@ def test_a_changed_recipe_is_another_row(tiny_checkpoint, tiny_recipe, tmp_path)
 
 def test_seeds_are_those_of_all_windows():
     assert [row.name for row in rows(["m"], ["a", "b@2"], [0, 1])] == ["a", "a@1", "b@2"]
-    recipe = Row("m", "pairs-rounding-w4a8@3").recipe
+    recipe = Row("m", "w4a8-best@3").recipe
     assert (recipe.data.seed, recipe.training.seed, recipe.seed) == (3, 3, 0)
     assert Row("m", "w8a8-fast@3").recipe.training is None
 
@@ -126,9 +148,9 @@ def test_what_runs_by_default_is_there_and_dear_rows_are_dear(scoring):
         Row(*row).cost(scoring)
         for row in [
             ("smollm2-135m", "w8a8-fast"),
-            ("smollm2-135m", "pairs-rounding-w4a8"),
-            ("smollm2-135m", "pairs-rounding-distilled-w4a8"),
-            ("qwen2.5-coder-0.5b", "pairs-rounding-distilled-w4a8"),
+            ("smollm2-135m", "w4a8-best"),
+            ("smollm2-135m", "w4a8-tuned"),
+            ("qwen2.5-coder-0.5b", "w4a8-tuned"),
         ]
     ]
     assert costs == sorted(costs) and costs[1] > 10 * costs[0]
@@ -209,7 +231,7 @@ def test_means_spreads_and_marks():
 
 
 def test_a_recipe_is_held_to_the_targets_of_its_width():
-    named = {"rounding-w8a8": "w8a8", "pairs-rounding-w4a8": "w4a8", "pairs-rounding-w4g64a8": "w4g64a8"}
+    named = {"w8a8-best": "w8a8", "w4a8-best": "w4a8", "w4g64a8-best": "w4g64a8"}
     named |= {"rotated-distilled-w4a8": STAGE_C, "rotated-distilled-w4g64a8": None}
     assert {name: column(Row("m", name).recipe) for name in named} == named
     assert all(set(targets) == {"w8a8", "w4a8", "w4g64a8", STAGE_C} for targets in TARGETS.values())

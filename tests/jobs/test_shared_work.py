@@ -45,7 +45,10 @@ def test_what_two_schemes_share_is_done_once_and_changes_no_byte(job, monkeypatc
 @pytest.mark.parametrize(
     ("changes", "shared"),
     [
-        ({}, ALL),
+        ({}, ALL | {"4-rtn"}),
+        ({"methods": (*PREPARING, "rtn", "mobilequant")}, ALL | {"4-rtn"}),
+        ({"methods": (*PREPARING, "gptq")}, ALL),
+        ({"training": True}, ALL),
         ({"scheme": "static_w4c_a8_kv8", "methods": (*PREPARING, "gptq")}, ALL),
         ({"methods": (*PREPARING[:3], "sixteen_bit", "rtn")}, ALL - {"3-sixteen_bit"}),
         ({"methods": (*PREPARING[:3], "rtn", CHOICE)}, ALL - {"3-sixteen_bit"}),
@@ -59,6 +62,8 @@ def test_what_two_schemes_share_is_done_once_and_changes_no_byte(job, monkeypatc
     ],
 )
 def test_only_what_is_equal_is_shared(job, calibration_text, changes, shared):
+    if "training" in changes:
+        changes = {"training": {"text": str(calibration_text), "window": 24, "count": 8, "seed": 0}}
     if "data" in changes:
         changes = {"data": {"text": str(calibration_text), "window": 24, "seed": 0, **changes["data"]}}
     assert shared_steps(job("first"), job("second", **changes)) == shared

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def shared_steps(earlier: Job, later: Job) -> frozenset[str]:
-    """Steps with the same outcome in both: the methods with which both recipes begin, up to the first that rounds."""
+    """Steps with the same outcome in both: the methods with which both recipes begin, up to the first that rounds, or
+    to the first that differs where both also round alike and train on the same."""
     if not _start_alike(earlier, later):
         return frozenset()
-    pairs = zip(earlier.methods, later.methods, strict=False)
-    alike = takewhile(lambda pair: _same_for_all_weights(*pair), pairs)
-    return frozenset(step_name(number, method) for number, (_, method) in enumerate(alike))
+    alike = _same if _round_alike(earlier, later) else _same_for_all_weights
+    pairs = takewhile(lambda pair: alike(*pair), zip(earlier.methods, later.methods, strict=False))
+    return frozenset(step_name(number, method) for number, (_, method) in enumerate(pairs))
 
 
 def _start_alike(earlier: Job, later: Job) -> bool:
@@ -35,5 +36,16 @@ def _start_alike(earlier: Job, later: Job) -> bool:
     )
 
 
+def _round_alike(earlier: Job, later: Job) -> bool:
+    """Whether weights get the same formats, from the same training windows."""
+    texts = [job.training.text.sha256 if job.training else None for job in (earlier, later)]
+    one, other = earlier.recipe, later.recipe
+    return (one.base_scheme(), one.training, texts[0]) == (other.base_scheme(), other.training, texts[1])
+
+
+def _same(one: Method, other: Method) -> bool:
+    return (one.name, one.config) == (other.name, other.config)
+
+
 def _same_for_all_weights(one: Method, other: Method) -> bool:
-    return not one.rounds and (one.name, one.config) == (other.name, other.config)
+    return not one.rounds and _same(one, other)
