@@ -57,6 +57,20 @@ def test_a_setting_is_trained_and_scored(setting):
     assert found["ppl_wiki_all"] != real
 
 
+def test_a_training_survives_a_kill_and_tells_its_pace(tmp_path, monkeypatch):
+    monkeypatch.setattr(anchor, "_WARM_UP", 1)
+    start = measured(smoothed(tiny_model("llama")), WINDOWS)
+    hidden = last_residuals(start.model, None, WINDOWS)
+    given = ("w4a8-sym", 2, start, WINDOWS, hidden, WINDOWS)
+    alone = anchor.run(*given)
+    assert alone["s_per_step"] > 0
+    kept = anchor.Memory(tmp_path, "w4a8-sym-2", "cpu")
+    assert anchor.run(*given, kept)["ppl_wiki_all"] == alone["ppl_wiki_all"]
+    again = anchor.run(*given, kept)
+    assert (again["ppl_wiki_all"], again["loss"]) == (alone["ppl_wiki_all"], alone["loss"])
+    assert again["s_per_step"] is None  # no step was left to do
+
+
 def test_smoothing_changes_no_perplexity_and_the_score_is_the_direct_one():
     model = tiny_model("llama")
     assert not torch.equal(smoothed(model).weight("layers.0.q"), model.weight("layers.0.q"))

@@ -3,7 +3,7 @@
 WORK/w4a8/03-prefix/           the package of a rung
 WORK/w4a8/03-prefix.json       its scores: a rung that has them is not done again
 WORK/w4a8/03-prefix.claim/     while a process is at it: several may work in one folder, on one GPU or on many
-WORK/settings.json             what all of these were made with
+WORK/notes/settings.json       what all of these were made with
 WORK/ablation.json, .svg       all of it, when it is done
 """
 
@@ -38,6 +38,7 @@ from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.lock import claimed
 from mobilequant.pipeline.progress import Track, silent
 from mobilequant.pipeline.recipe import CalibrationData
+from mobilequant.pipeline.workspace import Workspace
 from mobilequant.report.plot.ladder import ladder_plot
 
 DYNAMIC = "dynamic per token"
@@ -72,7 +73,7 @@ def ablate(
     scoring = {"text": text, "window": window, "tokens": tokens, "device": device}
     trained = training.model_dump() if training else None
     settings = {"model": str(model), **scoring, "seed": seed, "data": data.model_dump(), "training": trained}
-    _require_same(folder / "settings.json", {key: each for key, each in settings.items() if key != "device"})
+    _require_same(folder, {key: each for key, each in settings.items() if key != "device"})
     tasks: dict[str, list[_Task]] = {}
     for width in widths:
         rungs = ladder(width, data, training, seed)
@@ -88,20 +89,21 @@ def ablate(
     return found
 
 
-def _require_same(path: Path, settings: Mapping[str, Any]) -> None:
+def _require_same(folder: Path, settings: Mapping[str, Any]) -> None:
     """Remember what the results of a folder were made with.
 
     Raises:
         UsageError: they were made with something else.
     """
-    if not path.exists():
-        _write(path, json.dumps(settings, indent=1))
+    workspace = Workspace(folder)
+    known = workspace.note("settings")
+    if known is None:
+        workspace.keep_note("settings", dict(settings))
         return
-    known = json.loads(path.read_text())
     different = [key for key in settings if known.get(key) != settings[key]]
     if different:
         raise UsageError(
-            f"{path.parent} holds a ladder with another {different[0]}: {known.get(different[0])!r}",
+            f"{folder} holds a ladder with another {different[0]}: {known.get(different[0])!r}",
             "Choose another --work folder, or the same settings as before.",
         )
 

@@ -44,9 +44,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this run may work in ``folder``, because no other does; what is empty of it is gone in the end.
+    """Whether this run may work in ``folder``, because no other does; the folder is deleted in the end, if it is empty.
 
-    A run that comes between the end of another and the folder's is let in too: look at what the other has left.
+    A run that asks while another is just ending may be let in: look first at what that one has left.
 
     Raises:
         ResourceError: the folder cannot be made.
