@@ -28,14 +28,14 @@ def write_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; every column but the first is aligned to the right."""
+def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> None:
+    """A table; the first ``texts`` columns are aligned to the left, as text is, the others to the right."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_harmless(cell)) for cell in row))
     _console().print(table)
