@@ -20,13 +20,12 @@ from torch import Tensor
 
 from mobilequant.arch import point
 from mobilequant.data.text import load_text
-from mobilequant.data.window import after_prefix, windows
+from mobilequant.data.window import windows
 from mobilequant.evaluate.score import Executor, score
 from mobilequant.jobs.evaluate import float_model
 from mobilequant.jobs.executor import float_executor
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.simulation import load_simulation
-from mobilequant.models.decoder import forward
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.numerics.qtype import INT16
 from mobilequant.pipeline.progress import silent
@@ -53,13 +52,12 @@ def costs(package: Path, tokens: Tensor) -> list[dict[str, Any]]:
     source = float_model(opened, None, silent).to(device=tokens.device)
     quantized, bos = load_simulation(package, opened.graph, source), opened.about.leading_token
     model, prefix, rounded = quantized.simulated(), quantized.simulated_prefix(), quantized.tap()
-    known = prefix.tokens if prefix else ()
 
     def executor(chosen: Callable[[str], bool]) -> Executor:
         def tap(name: str, value: Tensor) -> Tensor:
             return rounded(name, value) if chosen(point.role_of(name)) else value
 
-        return lambda ids: forward(model, after_prefix(ids, known, bos), tap=tap, prefix=prefix)
+        return float_executor(model, prefix, bos, tap)
 
     roles = list(dict.fromkeys(map(point.role_of, quantized.activations)))
     chosen: dict[str, Callable[[str], bool]] = {"everything": lambda _role: True, "weights": lambda _role: False}

@@ -8,7 +8,7 @@ from torch import Tensor
 from mobilequant.data.window import after_prefix
 from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
-from mobilequant.models.decoder import Tap, compute_prefix, forward
+from mobilequant.models.decoder import Tap, compute_prefix, forward, untouched
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import UINT8
@@ -29,10 +29,10 @@ def executors(
     }
 
 
-def float_executor(model: Model, prefix: KVPrefix | None, bos: int | None) -> Executor:
-    """The float model, with or without a constant prefix."""
+def float_executor(model: Model, prefix: KVPrefix | None, bos: int | None, tap: Tap = untouched) -> Executor:
+    """The float model, with or without a constant prefix, and with whatever ``tap`` does to its activations."""
     tokens = prefix.tokens if prefix else ()
-    return lambda ids: forward(model, after_prefix(ids, tokens, bos), prefix=prefix)
+    return lambda ids: forward(model, after_prefix(ids, tokens, bos), tap=tap, prefix=prefix)
 
 
 def fake_quant_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
@@ -58,9 +58,7 @@ def dynamic_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
 
 
 def _simulated(quantized: QuantizedModel, tap: Tap, bos: int | None) -> Executor:
-    model, prefix = quantized.simulated(), quantized.simulated_prefix()
-    tokens = prefix.tokens if prefix else ()
-    return lambda ids: forward(model, after_prefix(ids, tokens, bos), tap=tap, prefix=prefix)
+    return float_executor(quantized.simulated(), quantized.simulated_prefix(), bos, tap)
 
 
 def rounded_per_token(value: Tensor) -> Tensor:
