@@ -113,7 +113,7 @@ def worker(arguments: argparse.Namespace, scoring: Scoring) -> int:
         make(Row(model, name), scoring, arguments.work, arguments.devices[0], begins_as)
     except MobileQuantError as error:
         print(f"{error.message}. {error.remedy}", flush=True)  # the last line is what the table shows
-        return 1
+        return error.exit_code
     return 0
 
 

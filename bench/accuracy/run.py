@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accuracy.row import Row
+from mobilequant.errors import ResourceError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 Report = Callable[[Row, bool], None]  # the row that has ended, and whether it is done
@@ -37,7 +38,10 @@ class Pace:
 
 @dataclass
 class Crew:
-    """``parallel`` workers on each device; ``command`` makes a row on a device when it is run."""
+    """``parallel`` workers on each device; ``command`` makes a row on a device when it is run.
+
+    A row that finds no room beside the others on its device waits, and from then on there is one worker fewer.
+    """
 
     command: Callable[[Row, str], Sequence[str]]
     log: Callable[[Row], Path]
@@ -61,6 +65,9 @@ class Crew:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
+                    if each.lacked_room() and any(other.device == each.device for other in running):
+                        waiting.insert(0, (each.row, each.cost))
+                        continue
                     free.append(each.device)
                     self._ended(each, report)
         finally:
@@ -99,6 +106,9 @@ class _Running:
     device: str
     process: subprocess.Popen[bytes]
     start: float
+
+    def lacked_room(self) -> bool:
+        return self.process.returncode == ResourceError.exit_code
 
 
 def _environment(device: str, workers: int) -> dict[str, str]:

@@ -185,6 +185,26 @@ def test_long_rows_first_each_alone_on_its_gpu(tmp_path, monkeypatch):
     assert (tmp_path / "b").read_text() == "b cuda 4\n" and (tmp_path / "c").read_text() == "c cuda 6\n"
 
 
+def test_a_row_without_room_waits_for_the_others_on_its_device(tmp_path):
+    """The large one fits only when nothing else runs; the largest never does."""
+    script = f"""
+import pathlib, sys, time
+name, busy, size = sys.argv[1], pathlib.Path({str(tmp_path)!r}, "busy"), {{"small": 1, "large": 2, "largest": 3}}
+if size[name] > 1:
+    while not (busy.exists() or pathlib.Path({str(tmp_path)!r}, "over").exists()):
+        time.sleep(0.01)
+    sys.exit(5 if busy.exists() or name == "largest" else 0)
+busy.touch()
+time.sleep(1)
+busy.rename({str(tmp_path / "over")!r})
+"""
+    made = []
+    team = crew(tmp_path, script, end=time.monotonic() + 60, parallel=3)
+    costs = [(Row("m", name), cost) for name, cost in (("small", 1.0), ("large", 2.0), ("largest", 3.0))]
+    assert team.run(costs, lambda row, done: made.append((row.name, done))) == []
+    assert made[0] == ("small", True) and sorted(made[1:]) == [("large", True), ("largest", False)]
+
+
 def test_nothing_begins_that_will_not_end_in_time(tmp_path):
     team = crew(tmp_path, "", end=time.monotonic() + 50)
     team.pace.learn(10.0, 100.0)

@@ -15,6 +15,7 @@ from mobilequant.integer.lower import lower
 from mobilequant.integer.provable import provable
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
+from mobilequant.methods.training import TrainingConfig
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.pipeline.checkpoint import InMemory
@@ -73,7 +74,7 @@ def held_out_divergence(model, found):
     ("name", "options", "share"),
     [
         ("mobilequant", {"weights": "codes", "epochs": 3}, 0.95),
-        ("mobilequant", {"weights": "rounding", "epochs": 4}, 0.85),
+        ("mobilequant", {"weights": "rounding", "weight_rate": 3.0, "epochs": 4}, 0.85),
         ("self_distillation", {"epochs": 5, "rate": 1.0}, 0.93),
     ],
 )
@@ -84,6 +85,12 @@ def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, s
     options = {"batch": 8, "held_out": 16, "rate": 3.0, **options}
     after = held_out_divergence(model, run(model, name, options, scheme=Scheme(4), windows=windows))
     assert after < share * before
+
+
+def test_weights_have_a_rate_of_their_own():
+    plain, quick = (TrainingConfig(**rates).schedule(256).rates for rates in ({}, {"rate": 3.0, "weight_rate": 2.0}))
+    factors = {kind: quick[kind].first / rate.first for kind, rate in plain.items()}
+    assert factors == {kind: pytest.approx(2.0 if kind == "offset" else 3.0) for kind in plain}
 
 
 def killed_memory(model, name, options, lives, folder):
@@ -180,6 +187,7 @@ def test_groups_are_trained_as_groups():
         {"mode": "faithful", "rate": 2.0},
         {"pairs": ["up_to_down"]},
         {"pairs": ["up_to_dwon"], "weights": "nearest"},
+        {"weights": "nearest", "weight_rate": 2.0},
         {"rate": 0.0},
         {"batch": 0},
     ],

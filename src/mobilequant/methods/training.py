@@ -53,28 +53,39 @@ class DistillationConfig(FrozenConfig):
 
     epochs: int = Field(1, ge=1, le=1000, description="How often each training window is seen.")
     batch: int = Field(8, ge=1, le=4096, description="Windows per step; the knob when memory is short.")
-    rate: float = Field(1.0, gt=0.0, le=100.0, description="Factor on all learning rates.")
+    rate: float = Field(1.0, gt=0.0, le=100.0, description="Factor on the learning rates.")
     held_out: int = Field(16, ge=1, le=1024, description="Training windows kept back to choose the best state by.")
     recompute: bool = Field(False, description="Compute blocks twice instead of keeping their activations.")
 
     def schedule(self, windows: int) -> Schedule:
         """The rates for so many training windows, falling to a twentieth."""
-        return relative_schedule(self.epochs, self.batch, windows, self.rate, _LAST)
+        return relative_schedule(self.epochs, self.batch, windows, self.rate, self.rate, _LAST)
 
 
 class TrainingConfig(DistillationConfig):
-    """And what is trained beside what the method is about."""
+    """And what is trained beside what the method is about.
 
+    Scales and ranges have rates of their own, apart from those of single weights: where a start is bad they have far to
+    go, while a weight never has more than a step of its grid.
+    """
+
+    weight_rate: float = Field(
+        1.0, gt=0.0, le=100.0, description="As rate, of single weights; 1 lets one move by about a step of its grid."
+    )
     hidden_weight: float = Field(
         0.1, ge=0.0, le=100.0, description="Weight of the error behind the last block beside the KL divergence."
     )
     prefix: bool = Field(False, description="Tune the constant keys and values of the prefix too.")
 
+    def schedule(self, windows: int) -> Schedule:
+        """The rates for so many training windows, falling to a twentieth."""
+        return relative_schedule(self.epochs, self.batch, windows, self.rate, self.weight_rate, _LAST)
 
-def relative_schedule(epochs: int, batch: int, windows: int, rate: float, last: float) -> Schedule:
-    """``RATES`` and that of offsets times ``rate``, falling to the share ``last`` of them over so many windows."""
-    steps = epochs * max(1, windows // batch)
-    first = {kind: rate * each for kind, each in {**RATES, "offset": offset_rate(steps)}.items()}
+
+def relative_schedule(epochs: int, batch: int, windows: int, rate: float, weight_rate: float, last: float) -> Schedule:
+    """``RATES`` times ``rate`` and that of weights times its own, falling to ``last`` of them over so many windows."""
+    first = {kind: rate * each for kind, each in RATES.items()}
+    first["offset"] = weight_rate * offset_rate(epochs * max(1, windows // batch))
     return Schedule(epochs, batch, {kind: Rate(each, last * each) for kind, each in first.items()})
 
 

@@ -54,6 +54,8 @@ class MobileQuantConfig(TrainingConfig, WeightRange):
             raise ValueError(f"mode faithful is as published and takes no {', '.join(sorted(extra))}")
         if self.pairs and self.weights in _ON_CODES:
             raise ValueError("pairs change the weights; with pairs, weights must be nearest or rounding")
+        if "weight_rate" in extra and self.weights != "rounding":
+            raise ValueError("weight_rate is that of single weights; with it, weights must be rounding")
         return self
 
     @property

@@ -63,7 +63,7 @@ class SignRound(SessionMethod[SignRoundConfig]):
             state.model,
             state.prefix,
             session.training,
-            relative_schedule(config.epochs, config.batch, len(session.training), config.rate, last=0.0),
+            relative_schedule(config.epochs, config.batch, len(session.training), config.rate, config.rate, last=0.0),
             rng,
             memory_of=session.memory,
             track=session.track,
