@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interruption import DyingWorkspace, KilledError, saved
+from mobilequant.arch import point
 from mobilequant.arch.pair import Kind
 from mobilequant.errors import DataError, TrainingError, UsageError
 from mobilequant.integer.interpreter import Interpreter
@@ -85,6 +86,22 @@ def test_training_lowers_the_divergence_on_what_it_has_not_seen(name, options, s
     options = {"batch": 8, "held_out": 16, "rate": 3.0, **options}
     after = held_out_divergence(model, run(model, name, options, scheme=Scheme(4), windows=windows))
     assert after < share * before
+
+
+def test_rounding_goes_on_from_gptq():
+    """With rates of next to nothing its codes stay, those that are no neighbours of their weights among them."""
+    steps = [make("ranges", {"estimator": "minmax"}), make("gptq", {})]
+    slow = {**SHORT, "weights": "rounding", "rate": 1e-6, "weight_rate": 1e-6}
+    model = tiny_model("llama")
+    before, after = (
+        run_methods(model, Scheme(4), [*steps, *more], WINDOWS, prefix=PREFIX).weights
+        for more in ([], [make("mobilequant", slow)])
+    )
+    far = 0
+    for name in point.all_linears(model.arch):
+        assert torch.equal(after[name].codes, before[name].codes)
+        far += ((before[name].codes - model.weight(name) / before[name].element_scale()).abs() > 1).sum()
+    assert far > 100
 
 
 def test_weights_have_a_rate_of_their_own():

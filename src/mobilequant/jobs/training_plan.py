@@ -53,8 +53,8 @@ class _Work:
     """What a method does, in windows.
 
     trained: with a backward pass. looked: forward only, by both models. distils: the teacher and both heads run in each
-    step. held: residuals of all windows that are kept. offsets: a leaf for each weight. turns: every matrix is
-    rotated in each step, and none is written.
+    step. held: residuals of all windows that are kept. offsets: a leaf for each weight. moves: rounding may start from
+    other weights than the model's. turns: every matrix is rotated in each step, and none is written.
     """
 
     windows: int
@@ -67,6 +67,7 @@ class _Work:
     one_block: bool = False
     folds: bool = True
     offsets: bool = False
+    moves: bool = False
     turns: bool = False
 
 
@@ -95,7 +96,8 @@ def _work(method: Method, windows: int) -> _Work | None:
         config: MobileQuantConfig = method.config
         if config.mode == "faithful":
             return _as_published(windows, config.chosen_epochs, one_block=False)
-        return _distilled(windows, config, folds=bool(config.pairs), offsets=config.weights == "rounding")
+        rounds = config.weights == "rounding"
+        return replace(_distilled(windows, config, folds=bool(config.pairs), offsets=rounds), moves=rounds)
     if isinstance(method, SelfDistillation):
         return _distilled(windows, method.config, folds=False, offsets=True)
     if isinstance(method, LearnedRotation):
@@ -158,6 +160,7 @@ def _memory_bytes(work: _Work, arch: Architecture, scheme: Scheme, window: int) 
     if work.recompute:
         per_token += arch.num_layers * arch.hidden_size
     matrices = (3 if work.folds else 2) * block_parameters(arch) * blocks // arch.num_layers
+    matrices += block_parameters(arch) if work.moves else 0
     in_training = _offsets(work, arch) // (arch.num_layers if work.one_block else 1)
     leaves = _offsets(work, arch) + (_LEAF_COPIES - 1) * in_training
     leaves += (_LEAF_COPIES + _EXPONENTIAL) * _rotations(work, arch)

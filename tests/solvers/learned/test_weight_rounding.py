@@ -6,8 +6,8 @@ import torch
 from mobilequant.models.tiny import tiny_model
 from mobilequant.numerics.qtype import INT8
 from mobilequant.pipeline.scheme import Scheme
-from mobilequant.solvers.group_scale import MAX_MULTIPLIER
-from mobilequant.solvers.learned.weight_rounding import RoundedWeights
+from mobilequant.solvers.group_scale import MAX_MULTIPLIER, integer_groups
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights, within_reach
 from mobilequant.solvers.range_search import WeightRange
 from mobilequant.solvers.rounded_row import covering
 from mobilequant.solvers.rounding import nearest_codes
@@ -44,6 +44,50 @@ def used(piece, scheme, name=NAME):
     scale = (covering(rows, scheme.weight_qtype(name)) * share.exp())[:, None]
     codes = torch.round(weight.view_as(rows) / scale)
     return codes.view_as(weight), scale.expand_as(rows).reshape(weight.shape)
+
+
+def as_codes(codes, scales, scheme):
+    """Codes (R, W) of the matrix as another method leaves them."""
+    width = scheme.weight_group_size(NAME)
+    scale = integer_groups(scales[NAME], len(WEIGHT), width)
+    return scale.with_codes(codes.to(torch.int8).view_as(WEIGHT), scheme.weight_qtype(NAME))
+
+
+@BY_GRAIN
+@pytest.mark.parametrize("weight_range", ["absmax", "lp"])
+def test_rounding_starts_from_codes(scheme, weight_range):
+    """Neighbours are met, with room between weight and edge; of codes further off, the neighbour on their side is."""
+    _, scales = made(scheme, "rounding", weight_range)
+    qtype = scheme.weight_qtype(NAME)
+    rows = WEIGHT.reshape(len(scales[NAME]), -1)
+    places = rows / scales[NAME][:, None]
+    up = torch.rand(rows.shape, generator=torch.Generator().manual_seed(8)) < 0.5
+    sides = torch.where(up, places.floor() + 1, places.ceil() - 1).clamp(qtype.qmin, qtype.qmax)
+    far = torch.where(up, sides + 1, sides - 1).clamp(qtype.qmin, qtype.qmax)
+    clear = ((places - places.round()).abs() > 1e-4) & (places > qtype.qmin) & (places < qtype.qmax)
+    for codes in (sides, far):
+        piece = RoundedWeights(MODEL, scheme, scales, "rounding", {NAME: as_codes(codes, scales, scheme)})
+        found = piece.rewrite(MODEL.tensors, PART)[f"{NAME}.weight"].detach().view_as(rows) / scales[NAME][:, None]
+        torch.testing.assert_close(found[clear], sides[clear], rtol=1e-4, atol=1e-4)
+    nearest = as_codes(nearest_codes(rows, scales[NAME][:, None], qtype), scales, scheme)
+    piece = RoundedWeights(MODEL, scheme, scales, "rounding", {NAME: nearest})
+    offsets = piece.parameters(PART)[f"{NAME}.offset"]
+    assert offsets.abs().max() <= 0.1001 and (offsets == 0).float().mean() > 0.6
+
+
+@pytest.mark.parametrize("scheme", [PER_CHANNEL, Scheme(8)], ids=["w4c", "w8c"])
+def test_any_code_can_be_brought_into_reach(scheme):
+    """And nothing else is moved."""
+    _, scales = made(scheme)
+    qtype, scale = scheme.weight_qtype(NAME), scales[NAME][:, None]
+    shift = torch.randint(-3, 4, WEIGHT.shape, generator=torch.Generator().manual_seed(9))
+    codes = (nearest_codes(WEIGHT, scale, qtype) + shift).clamp(qtype.qmin, qtype.qmax)
+    given = as_codes(codes, scales, scheme)
+    moved = within_reach(WEIGHT, given)
+    piece = RoundedWeights(MODEL.with_tensors({f"{NAME}.weight": moved}), scheme, scales, "rounding", {NAME: given})
+    found = piece.rewrite({f"{NAME}.weight": moved}, PART)[f"{NAME}.weight"]
+    torch.testing.assert_close(found, codes * scale, rtol=1e-4, atol=1e-6)
+    assert torch.equal(moved[shift == 0], WEIGHT[shift == 0]) and not torch.equal(moved, WEIGHT)
 
 
 @BY_GRAIN

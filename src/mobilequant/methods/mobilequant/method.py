@@ -22,11 +22,13 @@ from mobilequant.methods.training import (
     trained_linears,
     with_rounded_tables,
 )
+from mobilequant.models.model import Model
+from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.method import Need, Result, Unit
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.learned.fixed_codes import FixedCodes
 from mobilequant.solvers.learned.pair_scale import PairScales
-from mobilequant.solvers.learned.weight_rounding import RoundedWeights
+from mobilequant.solvers.learned.weight_rounding import RoundedWeights, within_reach
 from mobilequant.solvers.range_search import WeightRange
 
 _PUBLISHED_EPOCHS = 20
@@ -95,6 +97,14 @@ class MobileQuant(SessionMethod[MobileQuantConfig]):
             return train_end_to_end(session, (), fixed, base, config, rng, self.name)
         scales = starting_scales(state, linears, config)
         offset: Literal["none", "rounding"] = "rounding" if config.weights == "rounding" else "none"
-        rounded = RoundedWeights(state.model, scheme, scales, offset)
+        started = {n: state.weights[n] for n in linears if n in state.weights} if offset == "rounding" else {}
+        base = _with_codes_in_reach(base, started)
+        rounded = RoundedWeights(base, scheme, scales, offset, started)
         transforms = (PairScales(unit.arch, config.pairs, state.model.device),) if config.pairs else ()
         return train_end_to_end(session, transforms, rounded, base, config, rng, self.name)
+
+
+def _with_codes_in_reach(model: Model, codes: Mapping[str, QuantizedWeight]) -> Model:
+    """The model in which rounding can end at codes that it starts from, and at their neighbours."""
+    moved = {f"{name}.weight": within_reach(model.weight(name), each) for name, each in codes.items()}
+    return model.with_tensors(moved)

@@ -4,12 +4,13 @@
 
 ``share`` (one number per row) cuts or stretches the range: learned weight clipping. ``offset`` (one number per weight,
 in steps, at most half of one) moves a weight over the edge to its other neighbour: learned rounding as in SignRound
-(arXiv 2309.05516, eq. 3).
+(arXiv 2309.05516, eq. 3). It starts at zero, or where it gives the codes of another method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -17,33 +18,43 @@ from torch import Tensor
 
 from mobilequant.arch.point import part_of
 from mobilequant.models.model import Model
+from mobilequant.numerics.qtype import QType
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.group_scale import integer_groups
 from mobilequant.solvers.learned.piece import Tensors, leaf
-from mobilequant.solvers.rounded_row import covering, moved, round_rows
+from mobilequant.solvers.rounded_row import LARGEST_OFFSET, covering, moved, round_rows
 from mobilequant.solvers.rounding import nearest_codes
 
 Offset = Literal["none", "rounding"]
 _SMALLEST_SHARE = 1e-3
+_REACH = LARGEST_OFFSET - 0.1  # steps from the middle of a code, where a weight may start
 
 
 class RoundedWeights:
     """Symmetric weights per output channel or group, in the formats of a scheme.
 
-    scales: (R,) of every matrix, where its ranges start; its names are the matrices that are rounded.
+    scales: (R,) of every matrix, where its ranges start; its names are the matrices that are rounded. codes: where
+    offsets start that do not start at zero, as near as half a step goes (``within_reach`` is for the rest).
     """
 
-    def __init__(self, model: Model, scheme: Scheme, scales: Mapping[str, Tensor], offset: Offset = "none") -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheme: Scheme,
+        scales: Mapping[str, Tensor],
+        offset: Offset = "none",
+        codes: Mapping[str, QuantizedWeight] = MappingProxyType({}),
+    ) -> None:
         self._scheme = scheme
         self._shares: dict[str, Tensor] = {}
         self._offsets: dict[str, Tensor] = {}
         for name, wanted in scales.items():
-            rows = self._rows(name, model.weight(name).float())
-            share = wanted / covering(rows, scheme.weight_qtype(name))
+            rows, qtype = self._rows(name, model.weight(name).float()), scheme.weight_qtype(name)
+            share = wanted / covering(rows, qtype)
             self._shares[name] = leaf(share.clamp_min(_SMALLEST_SHARE).log())
             if offset != "none":
-                self._offsets[name] = leaf(torch.zeros_like(rows))
+                self._offsets[name] = leaf(_start(rows, wanted[:, None], codes.get(name)))
 
     def parameters(self, part: str) -> Tensors:
         """Shares of the rows of every matrix, and offsets of its weights where they are learned."""
@@ -77,3 +88,27 @@ class RoundedWeights:
         shifted = moved(rows, self._offsets.get(name), wanted[:, None]).view_as(weight)
         scale = integer_groups(wanted, len(weight), self._scheme.weight_group_size(name))
         return scale.with_codes(nearest_codes(shifted, scale.elements(weight.shape[1]), qtype), qtype)
+
+
+def within_reach(weight: Tensor, codes: QuantizedWeight) -> Tensor:
+    """The weight (O, I), moved where its code is no neighbour, as GPTQ leaves some: just so far that it is one."""
+    scale = codes.element_scale()
+    places = weight / scale
+    low, high = _bounds(codes.codes.to(places), LARGEST_OFFSET + _REACH, codes.qtype)
+    return torch.where((places < low) | (places > high), places.clamp(low, high) * scale, weight)
+
+
+def _start(rows: Tensor, scale: Tensor, codes: QuantizedWeight | None) -> Tensor:
+    """The least offsets (R, W) that bring rows into the cells of their codes and away from the edges; zeros without."""
+    if codes is None:
+        return torch.zeros_like(rows)
+    places = rows / scale
+    low, high = _bounds(codes.codes.to(rows).view_as(rows), _REACH, codes.qtype)
+    return (places.clamp(low, high) - places).clamp(-LARGEST_OFFSET, LARGEST_OFFSET)
+
+
+def _bounds(codes: Tensor, reach: float, qtype: QType) -> tuple[Tensor, Tensor]:
+    """What is at most ``reach`` steps from its code; the first and the last code hold all that lies beyond."""
+    low = torch.where(codes <= qtype.qmin, -torch.inf, codes - reach)
+    high = torch.where(codes >= qtype.qmax, torch.inf, codes + reach)
+    return low, high
