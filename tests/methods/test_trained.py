@@ -104,6 +104,17 @@ def test_rounding_goes_on_from_gptq():
     assert far > 100
 
 
+def test_training_behind_gptq_leaves_the_function_of_the_float_model():
+    """The weights that rounding starts from are moved, those that later methods take for the truth are not."""
+    model, windows = tiny_model("llama"), WINDOWS.repeat(4, 1)
+    options = {**SHORT, "weights": "rounding", "pairs": ALL_PAIRS, "epochs": 2}
+    steps = [make("ranges", {"estimator": "minmax"}), make("gptq", {}), make("mobilequant", options)]
+    found = run_methods(model, Scheme(4), steps, windows, prefix=PREFIX).model
+    assert not torch.equal(found.weight("layers.0.up"), model.weight("layers.0.up"))  # folded
+    before, after = (forward(each, WINDOWS, prefix=compute_prefix(each, PREFIX)) for each in (model, found))
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
 def test_weights_have_a_rate_of_their_own():
     plain, quick = (TrainingConfig(**rates).schedule(256).rates for rates in ({}, {"rate": 3.0, "weight_rate": 2.0}))
     factors = {kind: quick[kind].first / rate.first for kind, rate in plain.items()}

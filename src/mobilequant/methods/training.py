@@ -147,7 +147,7 @@ def divided(windows: Tensor, config: DistillationConfig, method: str) -> tuple[T
 
 def finished(student: Student, state: QuantizedModel, history: History | None = None) -> Result:
     """The student's tensors, codes and ranges; whatever it does not hold stays as it is in the state."""
-    found = student.finished()
+    found = student.finished(state.model)
     return Result(
         tensors={**found.tensors, **_fixed_prefix(student, state)},
         weights={**state.weights, **found.weights},

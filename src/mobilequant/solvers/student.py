@@ -101,14 +101,16 @@ class Student:
             return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap(HEAD))
 
     @torch.no_grad()
-    def finished(self) -> Finished:
-        """The state of all leaves as tensors, codes and parameters."""
-        tensors: Tensors = {}
+    def finished(self, exact: Model) -> Finished:
+        """The state of all leaves as tensors, codes and parameters.
+
+        exact: the float model, whose tensors are transformed; the student's own may be rounded, or moved for rounding.
+        """
         weights: dict[str, QuantizedWeight] = {}
         for part in self.parts():
-            transformed = self._transformed(part)
-            tensors |= transformed
-            weights |= self.weights.finished({**self.model.tensors, **transformed}, part)
+            weights |= self.weights.finished({**self.model.tensors, **self._transformed(part)}, part)
+        transformed = replace(self, model=exact)._transformed
+        tensors = {name: each for part in self.parts() for name, each in transformed(part).items()}
         return Finished(tensors, weights, self.ranges.finished())
 
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
