@@ -189,14 +189,15 @@ def test_a_row_without_room_waits_for_the_others_on_its_device(tmp_path):
     """The large one fits only when nothing else runs; the largest never does."""
     script = f"""
 import pathlib, sys, time
-name, busy, size = sys.argv[1], pathlib.Path({str(tmp_path)!r}, "busy"), {{"small": 1, "large": 2, "largest": 3}}
-if size[name] > 1:
-    while not (busy.exists() or pathlib.Path({str(tmp_path)!r}, "over").exists()):
-        time.sleep(0.01)
-    sys.exit(5 if busy.exists() or name == "largest" else 0)
-busy.touch()
-time.sleep(1)
-busy.rename({str(tmp_path / "over")!r})
+name, busy, over = sys.argv[1], *(pathlib.Path({str(tmp_path)!r}, state) for state in ("busy", "over"))
+if name == "small":
+    busy.touch()
+    time.sleep(1)
+    busy.rename(over)
+    sys.exit()
+while not (busy.exists() or over.exists()):
+    time.sleep(0.01)
+sys.exit(5 if busy.exists() or name == "largest" else 0)
 """
     made = []
     team = crew(tmp_path, script, end=time.monotonic() + 60, parallel=3)

@@ -55,7 +55,7 @@ def student_of(family, mode, recompute=False):
 
 def as_quantized(student, state):
     """What the student leaves, as the methods hand it on."""
-    found = student.finished(student.model)
+    found = student.finished(state.model)
     weights, activations = {**state.weights, **found.weights}, {**state.activations, **found.activations}
     model = state.model.with_tensors(found.tensors)
     return QuantizedModel(model, state.scheme, weights, activations, carried(student, model))
