@@ -16,7 +16,7 @@ from mobilequant.integer.lower import lower
 from mobilequant.integer.provable import provable
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
-from mobilequant.methods.training import TrainingConfig
+from mobilequant.methods.training import TrainingConfig, whole_lines
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.tiny import CONFIGS, tiny_model
 from mobilequant.pipeline.checkpoint import InMemory
@@ -252,3 +252,10 @@ def test_nothing_stands_behind_self_distillation():
     methods = [*recipe("self_distillation", SHORT), make("mobilequant", SHORT)]
     with pytest.raises(UsageError, match="'mobilequant' stands behind 'self_distillation'"):
         run_methods(tiny_model("llama"), Scheme(8), methods, WINDOWS)
+
+
+@pytest.mark.parametrize(("length", "prefix", "kept"), [(512, 2, 510), (511, 2, 510), (512, 0, 512), (12, 2, 12)])
+def test_training_windows_fill_whole_lines_with_the_prefix(length, prefix, kept):
+    windows = torch.arange(2 * length).view(2, length)
+    found = whole_lines(windows, prefix)
+    assert torch.equal(found, windows[:, :kept])

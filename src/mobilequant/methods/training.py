@@ -45,6 +45,8 @@ RATES = {
 }
 _LARGEST_OFFSET_RATE = 1e-2
 _LAST = 0.05  # of the first rate
+_LINE = 8  # numbers: rows of so many, or of a multiple, are what a GPU multiplies fast
+_LARGEST_CUT = 0.02  # of a window
 _CHANGE_PREFIX = (PrefixEntries, VectorTuning)  # behind these the prefix is not what its tokens give
 
 
@@ -110,7 +112,8 @@ def train_end_to_end(
         TrainingError, ResourceError: see ``trainer.train`` and ``Student.block``.
     """
     state = session.state
-    rest, held_out = divided(session.training, config, method)
+    windows = whole_lines(session.training, len(state.prefix) if state.prefix else 0)
+    rest, held_out = divided(windows, config, method)
     if config.prefix and state.prefix:
         transforms = (*transforms, PrefixEntries(state.prefix))
     student = Student(base, state.prefix, transforms, weights, learned_ranges(state), config.recompute)
@@ -127,6 +130,16 @@ def train_end_to_end(
         track=session.track,
     )
     return finished(student, state, history)
+
+
+def whole_lines(windows: Tensor, num_prefix: int) -> Tensor:
+    """Windows (N, T) without their last tokens, so few that rows of attention, prefix + T long, fill whole lines.
+
+    Rows of any other length slow the products in attention down on a GPU. Short windows stay whole.
+    """
+    length = windows.shape[1]
+    too_many = (num_prefix + length) % _LINE
+    return windows[:, : length - too_many] if too_many <= _LARGEST_CUT * length else windows
 
 
 def divided(windows: Tensor, config: DistillationConfig, method: str) -> tuple[Tensor, Tensor]:
