@@ -193,10 +193,11 @@ def test_a_stopped_command_resumes_to_the_same_bytes(tiny_checkpoint, tiny_recip
 
 # The command in a process of its own, which gets a real signal as soon as the second matrix has been rounded and kept.
 STOPPED = """
-import os, sys
+import os, signal, sys
 from mobilequant.cli.main import main
 from mobilequant.pipeline.workspace import Workspace
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 save, rounded = Workspace.save, []
 
 def save_and_stop(self, step, unit, result):
