@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
 
 import pytest
 import torch
 
-from mobilequant.solvers import rounded_row, straight_through
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the language is imported; nothing else here imports it
-pytest.importorskip("triton", reason="the language of the GPU kernels is not installed")
+from kernel_language import DEVICE, kernels
+from mobilequant.solvers import straight_through
 
 
 @pytest.fixture(scope="module")
 def kernel():
-    return importlib.import_module("mobilequant.solvers.fake_quantize_kernel")
+    return kernels("fake_quantize_kernel")
 
 
 def rows(count, width, *, fraction=0.0):
@@ -58,31 +52,3 @@ def test_sums_are_the_same_each_time(kernel):
     given = [each.to(DEVICE) for each in rows(2, 9000)]
     first, again = (kernel.gradients(*given, 0, 255, 1.0) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 100), (2, 5000)])
-@pytest.mark.parametrize("with_offset", [False, True])
-def test_rows_with_offsets_are_those_of_single_operations(kernel, shape, with_offset):
-    grad, value, scale, _ = rows(*shape)
-    offset = 0.6 * torch.randn(shape, generator=torch.Generator().manual_seed(5)) if with_offset else None
-    on_device = [None if each is None else each.to(DEVICE) for each in (grad, value, offset, scale)]
-    rounded = kernel.round_trip_moved(*on_device[1:], -8, 7)
-    assert torch.equal(rounded.cpu(), rounded_row._round_trip(value, offset, scale, -8, 7))
-    found = kernel.gradients_moved(*on_device, -8, 7)
-    to_rows, to_scale, to_offset = rounded_row._gradients(grad, value, offset, scale, -8, 7)
-    assert torch.equal(found[0].cpu(), to_rows)
-    torch.testing.assert_close(found[1].cpu(), to_scale, rtol=1e-4, atol=1e-2)
-    assert found[2] is to_offset is None or torch.equal(found[2].cpu(), to_offset)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (7, 100), (3, 9000)])
-def test_what_covers_a_row_is_found_in_one_pass(kernel, shape):
-    value = rows(*shape)[1]
-    value[-1] *= -1
-    found, wanted = kernel.cover(value.to(DEVICE), -8, 7), rounded_row._cover(value, -8, 7)
-    assert torch.equal(found[0].cpu(), wanted[0]) and torch.equal(found[1].cpu(), wanted[1])
-    torch.testing.assert_close(found[2].cpu(), wanted[2])
-    none = kernel.cover(torch.zeros(2, 30, device=DEVICE), -8, 7)
-    assert none[2].tolist() == [0.0, 0.0] and torch.equal(
-        none[0].cpu(), rounded_row._cover(torch.zeros(2, 30), -8, 7)[0]
-    )

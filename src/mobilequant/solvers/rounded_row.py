@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.numerics.qtype import QType
-from mobilequant.solvers.straight_through import fused
+from mobilequant.solvers.straight_through import kernels
 
 LARGEST_OFFSET = 0.5  # steps: it moves a weight to its other neighbour and no further
 SMALLEST = torch.finfo(torch.float32).tiny * 256
@@ -41,35 +41,38 @@ def moved(rows: Tensor, offset: Tensor | None, scale: Tensor) -> Tensor:
 class _RoundRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, share: Tensor, offset: Tensor | None, qmin: int, qmax: int) -> Tensor:
-        cover = fused().cover if rows.is_cuda else _cover
-        growth = share.exp()
-        reach, place, slope = cover(rows, qmin, qmax)
-        scale = (reach * growth)[:, None]
-        ctx.save_for_backward(rows, offset, scale, place, slope * growth)
+        compute = kernels("rounded_row_kernel").round_rows if rows.is_cuda else _round_rows
+        rounded, *of_rows = compute(rows, share.exp(), offset, qmin, qmax)
+        ctx.save_for_backward(rows, offset, *of_rows)
         ctx.limits = (qmin, qmax)
-        round_trip = fused().round_trip_moved if rows.is_cuda else _round_trip
-        return round_trip(rows, offset, scale, qmin, qmax)
+        return rounded
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        rows, offset, scale, place, slope = ctx.saved_tensors
-        gradients = fused().gradients_moved if rows.is_cuda else _gradients
-        to_rows, to_scale, to_offset = gradients(grad_outputs[0].contiguous(), rows, offset, scale, *ctx.limits)
-        to_share = to_scale * scale[:, 0] / math.sqrt(rows.shape[1] * ctx.limits[1])
-        if ctx.needs_input_grad[0]:
-            to_rows.scatter_add_(1, place, (to_scale * slope)[:, None])
-        return to_rows, to_share, to_offset, None, None
+        rows, *saved = ctx.saved_tensors
+        compute = kernels("rounded_row_kernel").gradients if rows.is_cuda else _gradients
+        found = compute(grad_outputs[0], rows, *saved, *ctx.limits, of_rows=ctx.needs_input_grad[0])
+        return (*found, None, None)
 
 
 _rounded: Callable[..., Tensor] = _RoundRows.apply
 
 
+def _round_rows(
+    rows: Tensor, growth: Tensor, offset: Tensor | None, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rounded rows (R, W); of each row its scale, the place of the weight that this comes from, the slope there."""
+    reach, place, slope = _cover(rows, qmin, qmax)
+    scale = reach * growth
+    return _round_trip(rows, offset, scale[:, None], qmin, qmax), scale, place, slope * growth
+
+
 def _cover(rows: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The covering scale (R,) of rows, the place (R, 1) of the weight that it comes from, and its slope (R,) there."""
+    """The covering scale (R,) of rows, the place (R,) of the weight that it comes from, and its slope (R,) there."""
     (high, highest), (low, lowest) = rows.max(dim=1), rows.min(dim=1)
     above, below = high / qmax, low / qmin
     is_high = above >= below
-    place = torch.where(is_high, highest, lowest)[:, None]
+    place = torch.where(is_high, highest, lowest)
     reach = torch.maximum(above, below)
     slope = torch.where(is_high, 1 / qmax, 1 / qmin) * (reach > SMALLEST)
     return reach.clamp_min(SMALLEST), place, slope
@@ -80,15 +83,27 @@ def _round_trip(rows: Tensor, offset: Tensor | None, scale: Tensor, qmin: int, q
 
 
 def _gradients(
-    grad: Tensor, rows: Tensor, offset: Tensor | None, scale: Tensor, qmin: int, qmax: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of rows (R, W), of their scale (R,), and of the offsets."""
-    exact = moved(rows, offset, scale) / scale
+    grad: Tensor,
+    rows: Tensor,
+    offset: Tensor | None,
+    scale: Tensor,
+    place: Tensor,
+    slope: Tensor,
+    qmin: int,
+    qmax: int,
+    *,
+    of_rows: bool,
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """Gradients of rows (R, W), where they are wanted, of the share (R,) of each row, and of the offsets."""
+    step = scale[:, None]
+    exact = moved(rows, offset, step) / step
     codes = (exact + 0.5).floor_()
     clamped = codes.clamp(qmin, qmax)
     inside = codes.eq_(clamped).bool()
-    to_rows = torch.where(inside, grad, 0.0)
     to_scale = torch.linalg.vecdot(grad, clamped.sub_(exact.mul_(inside)))
-    if offset is None:
-        return to_rows, to_scale, None
-    return to_rows, to_scale, to_rows * scale * (offset.abs() <= LARGEST_OFFSET)
+    to_rows = torch.where(inside, grad, 0.0)
+    to_offset = None if offset is None else to_rows * step * (offset.abs() <= LARGEST_OFFSET)
+    to_share = to_scale * scale / math.sqrt(rows.shape[1] * qmax)
+    if not of_rows:
+        return None, to_share, to_offset
+    return to_rows.scatter_add_(1, place[:, None], (to_scale * slope)[:, None]), to_share, to_offset

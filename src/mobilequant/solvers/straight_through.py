@@ -47,14 +47,14 @@ class _FakeQuantize(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(value, scale, zero_point)
         ctx.constants = (qmin, qmax, gradient_factor)
-        round_trip = fused().round_trip if value.is_cuda else _round_trip
+        round_trip = kernels("fake_quantize_kernel").round_trip if value.is_cuda else _round_trip
         return round_trip(_rows(value, scale), scale, zero_point, qmin, qmax).view(value.shape).to(value.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         value, scale, zero_point = saved
-        gradients = fused().gradients if value.is_cuda else _gradients
+        gradients = kernels("fake_quantize_kernel").gradients if value.is_cuda else _gradients
         found = gradients(_rows(grad_outputs[0], scale), _rows(value, scale), scale, zero_point, *ctx.constants)
         shaped = (each.view(like.shape) for each, like in zip(found, saved, strict=True))
         kept = (each if wanted else None for each, wanted in zip(shaped, ctx.needs_input_grad, strict=False))
@@ -64,9 +64,9 @@ class _FakeQuantize(torch.autograd.Function):
 _rounded: Callable[..., Tensor] = _FakeQuantize.apply
 
 
-def fused() -> ModuleType:
-    """The kernels of ``fake_quantize_kernel``, whose language is there only where there is a GPU."""
-    return importlib.import_module("mobilequant.solvers.fake_quantize_kernel")
+def kernels(name: str) -> ModuleType:
+    """A module of GPU kernels, whose language is there only where there is a GPU."""
+    return importlib.import_module(f"mobilequant.solvers.{name}")
 
 
 def _rows(value: Tensor, scale: Tensor) -> Tensor:

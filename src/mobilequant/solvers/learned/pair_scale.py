@@ -14,7 +14,7 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.arch.point import HEAD, part_of
 from mobilequant.solvers.learned.piece import Tensors, leaf
-from mobilequant.transforms.scale import rescaled
+from mobilequant.solvers.scaled_matrix import scaled_matrix
 
 SMALLEST = 1e-2  # published: a scale is never smaller
 
@@ -71,7 +71,7 @@ class PairScales:
                 axis[module] = multiplied * axis[module] if module in axis else multiplied
         changed: Tensors = {}
         for module in dict.fromkeys((*rows, *columns)):
-            changed |= rescaled(tensors, module, rows.get(module), columns.get(module))
+            changed |= _folded(tensors, module, rows.get(module), columns.get(module))
         return changed
 
     def rewrite_cache(self, keys: Tensor, values: Tensor, part: str) -> tuple[Tensor, Tensor]:
@@ -90,6 +90,16 @@ class PairScales:
 
     def _in(self, part: str) -> list[_Placed]:
         return [placed for placed in self._pairs if placed.part == part]
+
+
+def _folded(tensors: Mapping[str, Tensor], module: str, rows: Tensor | None, columns: Tensor | None) -> Tensors:
+    """A module with its weight rows (or gains) and bias times ``rows``, and its columns times ``columns``."""
+    weight, bias = tensors[f"{module}.weight"], tensors.get(f"{module}.bias")
+    rows, columns = (None if each is None else each.to(weight) for each in (rows, columns))
+    if rows is None:
+        return {f"{module}.weight": scaled_matrix(weight, None, columns)}
+    scaled = weight * rows if weight.dim() == 1 else scaled_matrix(weight, rows, columns)
+    return {f"{module}.weight": scaled} | ({} if bias is None else {f"{module}.bias": bias * rows.to(bias)})
 
 
 @dataclass(frozen=True)
