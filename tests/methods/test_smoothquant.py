@@ -37,6 +37,13 @@ def test_scale_follows_the_formula_up_to_a_common_factor():
         assert found.log().mean().abs() < 1e-9
 
 
+def test_weights_may_be_left_out_of_the_formula():
+    x, w = torch.tensor([1.0, 16.0, 4.0]), torch.tensor([4.0, 1.0, 0.25])
+    found = smooth_scale(x, w, 0.25, 0.0).scale
+    assert torch.allclose(found / found[0], x.double() ** 0.25)
+    assert torch.equal(smooth_scale(x, w, 0.3, 0.7).scale, smooth_scale(x, w, 0.3).scale)
+
+
 def test_half_makes_both_sides_equally_hard():
     x, w = torch.rand(50) + 0.1, torch.rand(50) + 0.1
     scale = smooth_scale(x, w, 0.5).scale

@@ -26,6 +26,12 @@ class SmoothQuantConfig(FrozenConfig):
         le=1.0,
         description="Share of the activations' spread that moves to weights (q_to_k and a tied head: always ½).",
     )
+    beta: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="How far scales flatten the columns of weights, 1 - alpha if left out; 0 leaves them as they are.",
+    )
     balance: Literal["input", "all"] = Field(
         "all", description="input: smooth what the consumers read, as published. all: every activation that is divided."
     )
@@ -86,17 +92,17 @@ class SmoothQuant:
         self, tensors: Mapping[str, Tensor], arch: Architecture, pair: ScalePair, stats: Mapping[Need, Any]
     ) -> SmoothScale:
         consumers = consumer_index(arch, pair)
-        alpha = self.config.alpha
-        if pair.tied:  # the columns are looked up too
-            alpha = 0.5
-        if pair.consumer_axis == "output":  # queries against keys: both are activations of 8 bits
-            alpha, multiplied = 0.5, stats[Need("absmax", pair.multiplied[-1])]
+        alpha, beta = self.config.alpha, self.config.beta
+        if pair.tied or pair.consumer_axis == "output":  # columns that are looked up too, or activations on both sides
+            alpha, beta = 0.5, None
+        if pair.consumer_axis == "output":
+            multiplied = stats[Need("absmax", pair.multiplied[-1])]
         else:
             columns = [tensors[f"{name}.weight"].abs().amax(dim=0) for name in pair.consumers]
             multiplied = torch.stack(columns).amax(dim=0)
         divided = [_divided_channels(arch, pair, stats[Need("absmax", name)]) for name in self._divided(pair)]
         hardness, multiplied = _hardest(divided), _per_scale(multiplied, consumers, pair)
-        found = smooth_scale(hardness, multiplied, alpha)
+        found = smooth_scale(hardness, multiplied, alpha, beta)
         return in_powers_of_two(found, hardness, multiplied) if pair.tied else found
 
 

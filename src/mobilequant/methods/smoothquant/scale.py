@@ -21,15 +21,16 @@ class SmoothScale:
     dead_channels: int
 
 
-def smooth_scale(divided: Tensor, multiplied: Tensor, alpha: float) -> SmoothScale:
-    """s = absmax(X)^α / absmax(W)^(1−α) per channel (SmoothQuant, arXiv 2211.10438, eq. 4), geometric mean 1.
+def smooth_scale(divided: Tensor, multiplied: Tensor, alpha: float, beta: float | None = None) -> SmoothScale:
+    """s = absmax(X)^α / absmax(W)^β per channel, geometric mean 1; β is 1 − α (SmoothQuant, arXiv 2211.10438, eq. 4).
 
     divided, multiplied: largest magnitudes (C,) of what is divided and of what is multiplied by s. A common factor of
     all channels changes no integer code, so dividing by the geometric mean only keeps the numbers in their magnitude.
     """
+    beta = 1 - alpha if beta is None else beta
     divided, multiplied = divided.double(), multiplied.double()
     alive = (divided > _SMALLEST) & (multiplied > _SMALLEST)
-    exponent = alpha * divided.clamp_min(_SMALLEST).log() - (1 - alpha) * multiplied.clamp_min(_SMALLEST).log()
+    exponent = alpha * divided.clamp_min(_SMALLEST).log() - beta * multiplied.clamp_min(_SMALLEST).log()
     centre = exponent[alive].mean() if bool(alive.any()) else exponent.new_zeros(())
     scale = (exponent - centre).exp().clamp(1 / SCALE_LIMIT, SCALE_LIMIT)
     return SmoothScale(torch.where(alive, scale, torch.ones_like(scale)), int((~alive).sum()))
