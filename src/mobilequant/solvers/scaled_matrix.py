@@ -17,7 +17,7 @@ from mobilequant.solvers.straight_through import kernels
 
 
 def scaled_matrix(matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
-    """matrix (O, I) with its rows times ``rows`` (O,) and its columns times ``columns`` (I,), where there are any."""
+    """matrix (O, I) with its rows times ``rows`` (O,) and its columns times ``columns`` (I,); at least one is given."""
     return _scaled(matrix, rows, columns)
 
 
@@ -25,16 +25,14 @@ class _ScaledMatrix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
         ctx.save_for_backward(matrix, rows, columns)
-        compute = kernels("scaled_matrix_kernel").product if matrix.is_cuda else _product
-        return compute(matrix, rows, columns)
+        product, _ = _where_it_lies(matrix)
+        return product(matrix, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
         matrix, rows, columns = ctx.saved_tensors
-        product, sums = (_product, _sums)
-        if matrix.is_cuda:
-            product, sums = kernels("scaled_matrix_kernel").product, kernels("scaled_matrix_kernel").sums
+        product, sums = _where_it_lies(matrix)
         to_matrix = product(grad, rows, columns) if ctx.needs_input_grad[0] else None
         return (to_matrix, *sums(grad, matrix, rows, columns))
 
@@ -42,9 +40,17 @@ class _ScaledMatrix(torch.autograd.Function):
 _scaled: Callable[..., Tensor] = _ScaledMatrix.apply
 
 
+def _where_it_lies(matrix: Tensor) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor | None, Tensor | None]]]:
+    """What computes the product and the sums on the device of the matrix."""
+    if not matrix.is_cuda:
+        return _product, _sums
+    twin = kernels("scaled_matrix_kernel")
+    return twin.product, twin.sums
+
+
 def _product(matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
     scaled = matrix if rows is None else matrix * rows[:, None]
-    return scaled.clone() if columns is None else scaled * columns
+    return scaled if columns is None else scaled * columns
 
 
 def _sums(
