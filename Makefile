@@ -27,8 +27,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The same with many more random examples in every property test.
+# The same with many more random examples in every property test, and the GPU kernels in their interpreter.
 verify-all: lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[kernels]'
 	$(PYTEST) --hypothesis-profile=thorough
 
 install: $(STAMP)
