@@ -4,8 +4,8 @@
         --options '{alpha: 0.7}' '{alpha: 0.25, beta: 0, pairs: [up_to_down, v_to_o, q_to_k, norm_to_head]}'
 
 Prints one JSON line for each: perplexities and the integer model's KL to float, nats per token. What was measured for
-two presets is in bench/results/smoothing.jsonl; the first 21 lines were made on H100s by a forerunner of this script:
-same recipes, same text.
+two presets is in bench/results/smoothing.jsonl; the first 21 lines were made on H100s by a forerunner of this script
+(same recipes, same text), those with `what` by a shorter one, which simulates and scores little text.
 """
 
 from __future__ import annotations

@@ -124,14 +124,15 @@ def test_only_the_pairs_asked_for_are_folded():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_queries_and_keys_share_their_spread_whatever_alpha(alpha):
+@pytest.mark.parametrize("beta", [None, 0.0])
+def test_queries_and_keys_share_their_spread_whatever_alpha(alpha, beta):
     model = tiny_model("llama")
     key = model.tensors["layers.1.k.weight"].clone()
     key[2] *= 100
     model = model.with_tensors({"layers.1.k.weight": key})
     windows = _windows(model)
     needs = [Need("absmax", point.at(1, role)) for role in ("k_rope", "q_rope")]
-    found = collect(_smoothed(model, windows, alpha=alpha, pairs=("q_to_k",)), windows, needs)
+    found = collect(_smoothed(model, windows, alpha=alpha, beta=beta, pairs=("q_to_k",)), windows, needs)
     spreads = [(channels.max() / channels.median()).item() for channels in found.values()]
     assert max(spreads) < 20 and max(spreads) / min(spreads) < 2
 
