@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernel_language import DEVICE, kernels
+from kernel_language import DEVICE, kernels, there
 from mobilequant.solvers import rounded_row
 
 SHAPES = pytest.mark.parametrize("shape", [(1, 1), (7, 100), (3, 9000)])
@@ -23,10 +23,6 @@ def drawn(shape, with_offset):
     rows[-1] *= -1
     growth = (0.3 * torch.randn(shape[0], generator=generator)).exp()
     return rows, growth, 0.6 * torch.randn(shape, generator=generator) if with_offset else None
-
-
-def there(given):
-    return [None if each is None else each.to(DEVICE) for each in given]
 
 
 @SHAPES
@@ -50,6 +46,8 @@ def test_gradients_are_those_of_single_operations(kernel, shape, with_offset):
     wanted = rounded_row._gradients(*given, -8, 7, of_rows=True)
     for one, other in zip(found[:2], wanted[:2], strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-2)
+    elsewhere = torch.ones(shape, dtype=torch.bool).scatter_(1, saved[1][:, None], False)
+    assert torch.equal(found[0].cpu()[elsewhere], wanted[0][elsewhere])
     assert found[2] is wanted[2] is None or torch.equal(found[2].cpu(), wanted[2])
     again = kernel.gradients(*there(given), -8, 7, of_rows=False)
     assert again[0] is None and torch.equal(again[1], found[1])

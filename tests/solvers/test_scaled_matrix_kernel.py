@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernel_language import DEVICE, kernels
+from kernel_language import kernels, there
 from mobilequant.solvers import scaled_matrix
 
 SHAPES = pytest.mark.parametrize("shape", [(1, 1), (37, 100), (16, 700)])
@@ -23,10 +23,6 @@ def drawn(shape, given):
     rows = torch.rand(shape[0], generator=generator) if "rows" in given else None
     columns = torch.rand(shape[1], generator=generator) if "columns" in given else None
     return grad, matrix, rows, columns
-
-
-def there(given):
-    return [None if each is None else each.to(DEVICE) for each in given]
 
 
 @SHAPES

@@ -17,3 +17,8 @@ def kernels(name):
     """A module of ``mobilequant.solvers``."""
     pytest.importorskip("triton", reason="the language of the GPU kernels is not installed")
     return importlib.import_module(f"mobilequant.solvers.{name}")
+
+
+def there(given):
+    """Tensors, or None, on the device of the kernels."""
+    return [None if each is None else each.to(DEVICE) for each in given]
