@@ -9,7 +9,7 @@ from mobilequant.data.window import shared_passage
 @pytest.fixture
 def parts(monkeypatch):
     def use(**documents):
-        monkeypatch.setattr(broad, "PARTS", {name: lambda chosen=chosen: chosen for name, chosen in documents.items()})
+        monkeypatch.setattr(broad, "BROAD", {name: lambda chosen=chosen: chosen for name, chosen in documents.items()})
 
     return use
 
@@ -34,25 +34,36 @@ def test_excerpts_end_with_paragraphs_and_lose_nothing():
 
 @pytest.fixture(scope="module")
 def real():
-    return load_text("broad")
+    return load_text("ample")
+
+
+def recorded(text):
+    assert len(set(text.parts)) == len(text.parts)
+    return text.sha256, len(text.content.encode()), len(text.parts)
 
 
 @pytest.mark.model
-def test_real_broad_is_the_recorded_text(real):
-    assert real.sha256 == "4bf5df1a04b0763b62c9486eed70b089315c186aa8f26fc334bb91ebd3a1a695"
-    assert (len(real.content.encode()), len(real.parts)) == (9_115_049, 9_770)
-    assert len(set(real.parts)) == len(real.parts)
+def test_real_broad_is_the_recorded_text():
+    digits = "4bf5df1a04b0763b62c9486eed70b089315c186aa8f26fc334bb91ebd3a1a695"
+    assert recorded(load_text("broad")) == (digits, 9_115_049, 9_770)
+
+
+@pytest.mark.model
+def test_real_ample_is_the_recorded_text_and_holds_broad(real):
+    digits = "24d2936347ca2f9f641994417127f11f89006f4b9bb0078d725414c05eb213d9"
+    assert recorded(real) == (digits, 29_304_292, 17_936)
+    assert set(load_text("broad").parts) <= set(real.parts)
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("scoring", ["wiki_squad", "lambada", pytest.param("brown", marks=pytest.mark.npm)])
-def test_real_broad_shares_nothing_with_scoring_texts(real, scoring):
+def test_real_ample_shares_nothing_with_scoring_texts(real, scoring):
     assert shared_passage(real.content, load_text(scoring).content, 50) is None
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("task", VARIANTS)
-def test_real_broad_shares_nothing_with_tasks(real, task):
+def test_real_ample_shares_nothing_with_tasks(real, task):
     pairs = (pair for request in load_task(task) for pair in zip(request.contexts, request.continuations, strict=True))
     requests = make_text(task, dict.fromkeys(context + continuation for context, continuation in pairs))
     assert shared_passage(real.content, requests.content, 50) is None
@@ -60,5 +71,5 @@ def test_real_broad_shares_nothing_with_tasks(real, task):
 
 @pytest.mark.model
 def test_what_was_left_out_was_there(real):
-    documents = {document for part in broad.PARTS.values() for document in part()}
+    documents = {document for part in broad.AMPLE.values() for document in part()}
     assert len(documents) - len(real.parts) == len(broad._SCORED_ELSEWHERE)

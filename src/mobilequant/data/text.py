@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilequant.data import corpus, hub_dataset, text_file
-from mobilequant.data.broad import broad
+from mobilequant.data.broad import ample, broad
 from mobilequant.data.brown import brown
 from mobilequant.errors import DataError
 
@@ -22,6 +22,7 @@ CORPORA: dict[str, Callable[[], list[str]]] = {
     "lambada": corpus.lambada,
     "mixed": corpus.mixed,
     "broad": broad,
+    "ample": ample,
 }
 
 

@@ -1,6 +1,6 @@
-"""What the text ``broad`` is made of, and how long it takes to draw training windows from it.
+"""What the texts ``broad`` and ``ample`` are made of, and how long it takes to draw training windows from them.
 
-    python bench/broad_text.py [--model smollm2-135m] [--windows 2048] [--window 512]
+    python bench/training_text.py [--text broad] [--model smollm2-135m] [--windows 2048] [--window 512]
 
 Prints one JSON line per part (documents, bytes, tokens of the model's tokenizer), then one for the whole.
 """
@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 
-from mobilequant.data.broad import parts
+from mobilequant.data.broad import AMPLE, BROAD, parts
 from mobilequant.data.text import load_text
 from mobilequant.data.window import windows
 from mobilequant.models.sources import resolve_folder
@@ -21,17 +21,18 @@ from mobilequant.models.tokenizer import Tokenizer
 def main() -> None:
     """Count every part, then load, tokenize and cut the whole."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", choices=["broad", "ample"], default="broad")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--windows", type=int, default=2048)
     parser.add_argument("--window", type=int, default=512)
     arguments = parser.parse_args()
     encode = Tokenizer.load(resolve_folder(arguments.model)).encode
-    for name, documents in parts().items():
+    for name, documents in parts(BROAD if arguments.text == "broad" else AMPLE).items():
         size_bytes = sum(len(document.encode()) for document in documents)
         tokens = len(encode("\n\n".join(documents)))
         print(json.dumps({"part": name, "documents": len(documents), "size_bytes": size_bytes, "tokens": tokens}))
     started = time.perf_counter()
-    text = load_text("broad")
+    text = load_text(arguments.text)
     loaded = time.perf_counter()
     ids = encode(text.content)
     encoded = time.perf_counter()
