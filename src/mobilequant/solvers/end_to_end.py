@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -37,31 +39,33 @@ def distill(
     float prefix, is asked again in each step: a fresh window costs no more so than one whose answers are stored.
     """
 
-    def losses(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            wanted = decoder.body(teacher, tokens, prefix=prefix)
-        found = student.body(tokens)
-        divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
-        return torch.stack(divergences).mean(), relative_error(found, wanted)
-
-    def loss(tokens: Tensor) -> Tensor:
-        divergence, error = losses(tokens)
-        return divergence + hidden_weight * error
-
     @torch.no_grad()
     def check() -> float:
         parts = held_out.split(schedule.batch)
-        return sum(losses(part)[0].item() * len(part) for part in parts) / len(held_out)
+        found = (_losses(student, teacher, prefix, part)[0].item() * len(part) for part in parts)
+        return sum(found) / len(held_out)
 
     task = Task(
         "end to end",
         student.parameters(student.parts()),
-        loss,
+        distillation(student, teacher, prefix, hidden_weight),
         (windows,),
         check,
         broken=lambda batch: first_broken(student, batch[0]),
     )
     return train(task, schedule, order, memory=memory, track=track)
+
+
+def distillation(
+    student: Student, teacher: Model, prefix: KVPrefix | None, hidden_weight: float
+) -> Callable[[Tensor], Tensor]:
+    """What ``distill`` makes small, as a function of tokens (B, T)."""
+
+    def loss(tokens: Tensor) -> Tensor:
+        divergence, error = _losses(student, teacher, prefix, tokens)
+        return divergence + hidden_weight * error
+
+    return loss
 
 
 def match_hidden(
@@ -82,6 +86,16 @@ def match_hidden(
     leaves = student.parameters(student.parts()[:-1])
     task = Task("end to end", leaves, loss, (windows, hidden), broken=lambda batch: first_broken(student, batch[0]))
     return train(task, schedule, order, memory=memory, track=track)
+
+
+def _losses(student: Student, teacher: Model, prefix: KVPrefix | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Divergence, and relative error behind the last block, of tokens (B, T)."""
+    body = student.compiled.body if torch.is_grad_enabled() else decoder.body
+    with torch.no_grad():
+        wanted = body(teacher, tokens, prefix=prefix)
+    found = student.body(tokens)
+    divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
+    return torch.stack(divergences).mean(), relative_error(found, wanted)
 
 
 def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor) -> Tensor:
