@@ -59,28 +59,27 @@ def assert_same(found, wanted):
         ("llama", "inductor", 1),
         ("qwen2", PARTITIONED, 1),
         ("gemma3_text", PARTITIONED, 2),  # windows that slide, and none
-        ("gpt2", PARTITIONED, 1),
         ("gpt_neox", PARTITIONED, 1),
     ],
 )
 def test_loss_and_all_gradients_are_those_of_single_operations(family, backend, kinds):
     compiled = CompiledBlocks("cpu", backend)
     assert_same(gradients(family, compiled), gradients(family, CompiledBlocks()))
-    assert counters["stats"]["unique_graphs"] == 2 * kinds  # the student's and the teacher's, however many layers
+    # The student's and the teacher's, however many layers there are.
+    assert counters["stats"]["unique_graphs"] == compiled.num_functions == 2 * kinds
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_blocks_can_be_computed_twice(family):
-    found = gradients(family, CompiledBlocks("cpu", PARTITIONED), recompute=True)
-    assert_same(found, gradients(family, CompiledBlocks()))
+def test_blocks_can_be_computed_twice():
+    found = gradients("llama", CompiledBlocks("cpu", PARTITIONED), recompute=True)
+    assert_same(found, gradients("llama", CompiledBlocks()))
 
 
+@torch.no_grad()
 def test_another_shape_is_another_function_and_a_known_one_is_none():
     compiled = CompiledBlocks("cpu", PARTITIONED)
-    student = replace(student_of("llama", "codes"), compiled=compiled)
     for tokens in (WINDOWS, WINDOWS[:1], WINDOWS):
-        student.body(tokens).sum().backward()
-    assert counters["stats"]["unique_graphs"] == 2
+        compiled.body(quantized("llama").model, tokens)
+    assert counters["stats"]["unique_graphs"] == compiled.num_functions == 2
 
 
 @torch.no_grad()

@@ -50,6 +50,11 @@ class CompiledBlocks:
         self._functions: dict[Hashable, _Compute] = {}
         self._failed = False
 
+    @property
+    def num_functions(self) -> int:
+        """How many functions have been compiled so far."""
+        return len(self._functions)
+
     def block(self, model: Model, layer: int, hidden: Tensor, tap: Tap, prefix: KVPrefix | None) -> Tensor:
         """Residual (B, T, C) → residual (B, T, C); the entries of the prefix are not rounded yet."""
         if self._failed or hidden.device.type != self._device_type or not _is_traceable(tap):
