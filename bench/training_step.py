@@ -1,4 +1,4 @@
-"""How long a training step of learned rounding takes, with blocks compiled and without.
+"""How long a training step of learned rounding takes, compiled and not.
 
     python bench/training_step.py [--model smollm2-135m] [--device cuda] [--windows 8] [--length 512] [--steps 20]
                                   [--eager | --compare] [--profile] [--recompute] [--backend inductor]
@@ -6,8 +6,8 @@
 The student is that of the preset w4a8-best in front of its training, without rotations: a head of its own, six kinds of
 pairs, 4-bit rounding, ranges (here those of one window), a tenth of the inputs of down with 16 bits, a prefix of two
 tokens. Its text is random. Prints one JSON line: seconds of the first step, in which everything is compiled and, on a
-GPU, recorded; median milliseconds of the other steps, without the optimizer's; peak memory; losses. --eager: blocks are
-not compiled. --compare: both, and the largest relative difference of a loss. --profile: the kernels of one step.
+GPU, recorded; median milliseconds of the other steps, without the optimizer's; peak memory; losses. --eager: nothing is
+compiled. --compare: both, and the largest relative difference of a loss. --profile: the kernels of one step.
 --model tiny is a random model, for a rehearsal on a CPU.
 """
 
@@ -41,7 +41,7 @@ from mobilequant.models.sources import resolve
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.captured_step import CapturedStep
-from mobilequant.solvers.compiled_block import CompiledBlocks
+from mobilequant.solvers.compiler import Compiler
 from mobilequant.solvers.end_to_end import distillation
 from mobilequant.solvers.learned.pair_scale import PairScales
 from mobilequant.solvers.learned.weight_rounding import RoundedWeights
@@ -66,7 +66,7 @@ def main(given: Sequence[str] | None = None) -> None:
     found = {}
     with tensor_float32():
         for way in ways:
-            found[way] = measured(state, tokens, blocks_of(way, arguments), arguments)
+            found[way] = measured(state, tokens, compiler_of(way, arguments), arguments)
             gc.collect()
             print(json.dumps({"way": way, **found[way]}), flush=True)
     if arguments.compare:
@@ -101,16 +101,16 @@ def prepared(model: Model, windows: int, length: int) -> tuple[QuantizedModel, T
     return run_methods(model, Scheme(4, sixteen_bit=wide), recipe, tokens[:1], prefix=PREFIX), tokens
 
 
-def blocks_of(way: str, arguments: argparse.Namespace) -> CompiledBlocks:
-    """What computes the blocks; one for devices that there are not compiles nothing."""
-    return CompiledBlocks(torch.device(arguments.device).type if way == "compiled" else "none", arguments.backend)
+def compiler_of(way: str, arguments: argparse.Namespace) -> Compiler:
+    """One for devices that there are not compiles nothing."""
+    return Compiler(torch.device(arguments.device).type if way == "compiled" else "none", arguments.backend)
 
 
 def measured(
-    state: QuantizedModel, tokens: Tensor, blocks: CompiledBlocks, arguments: argparse.Namespace
+    state: QuantizedModel, tokens: Tensor, compiler: Compiler, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Seconds, milliseconds, bytes and losses of a student whose blocks are computed so."""
-    student = student_of(state, blocks, recompute=arguments.recompute)
+    """Seconds, milliseconds, bytes and losses of a student."""
+    student = student_of(state, compiler, recompute=arguments.recompute)
     leaves = student.parameters(student.parts())
     loss = distillation(student, state.model, state.prefix, hidden_weight=0.1)
     on_gpu = tokens.is_cuda
@@ -128,7 +128,7 @@ def measured(
     if arguments.profile:
         show_kernels(step, tokens, on_gpu=on_gpu)
     return {
-        "functions": blocks.num_functions,
+        "functions": compiler.num_functions,
         "first_step_s": round(times[0], 2),
         "step_ms": round(1e3 * statistics.median(times[1:]), 2) if len(times) > 1 else None,
         "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
@@ -136,13 +136,13 @@ def measured(
     }
 
 
-def student_of(state: QuantizedModel, blocks: CompiledBlocks, *, recompute: bool) -> Student:
+def student_of(state: QuantizedModel, compiler: Compiler, *, recompute: bool) -> Student:
     """As the method mobilequant makes it."""
     base, arch = base_model(state), state.model.arch
     scales = starting_scales(state, trained_linears(state.model), WeightRange())
     weights = RoundedWeights(base, state.scheme, scales, "rounding")
     pairs = PairScales(arch, PAIRS, state.model.device)
-    return Student(base, state.prefix, (pairs,), weights, learned_ranges(state), recompute, blocks)
+    return Student(base, state.prefix, (pairs,), weights, learned_ranges(state), recompute, compiler)
 
 
 def plain_step(loss: Step, leaves: Sequence[Tensor]) -> Step:

@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.pipeline.progress import Track, silent
+from mobilequant.solvers.compiled_block import compiled_body
 from mobilequant.solvers.diagnosis import first_broken
-from mobilequant.solvers.objective import relative_error, squared_error, top_divergence
+from mobilequant.solvers.objective import relative_error, squared_error
 from mobilequant.solvers.schedule import Schedule
 from mobilequant.solvers.student import Student
 from mobilequant.solvers.trainer import History, Memory, Task, train
@@ -90,9 +91,13 @@ def match_hidden(
 
 def _losses(student: Student, teacher: Model, prefix: KVPrefix | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Divergence, and relative error behind the last block, of tokens (B, T)."""
-    body = student.compiled.body if torch.is_grad_enabled() else decoder.body
+    trained = torch.is_grad_enabled()
     with torch.no_grad():
-        wanted = body(teacher, tokens, prefix=prefix)
+        wanted = (
+            compiled_body(student.compiler, teacher, tokens, prefix)
+            if trained
+            else decoder.body(teacher, tokens, prefix=prefix)
+        )
     found = student.body(tokens)
     divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
     return torch.stack(divergences).mean(), relative_error(found, wanted)
@@ -104,7 +109,7 @@ def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor)
     top, tokens = _top(teacher, wanted)
 
     def of_window(found: Tensor) -> Tensor:
-        return top_divergence(student.head(found[None])[0], top, tokens)
+        return student.divergence(found, top, tokens)
 
     if not torch.is_grad_enabled():
         return of_window(found)

@@ -24,8 +24,11 @@ from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.out_of_memory import naming
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
-from mobilequant.solvers.compiled_block import CompiledBlocks
+from mobilequant.solvers.compiled_block import compiled_block
+from mobilequant.solvers.compiled_head import compiled_divergence
+from mobilequant.solvers.compiler import Compiler
 from mobilequant.solvers.learned.piece import Piece, Tensors, Transform, Weights
+from mobilequant.solvers.objective import top_divergence
 from mobilequant.solvers.rounded_block import rounded_block, with_entries
 
 
@@ -54,7 +57,7 @@ class Finished:
 class Student:
     """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them.
 
-    compiled: what computes blocks where gradients are wanted; looks at the model are rare and not worth compiling for.
+    compiler: used where gradients are wanted; looks at the model are rare and not worth compiling for.
     """
 
     model: Model
@@ -63,7 +66,7 @@ class Student:
     weights: Weights
     ranges: Ranges
     recompute: bool = False
-    compiled: CompiledBlocks = field(default_factory=CompiledBlocks, compare=False)
+    compiler: Compiler = field(default_factory=Compiler, compare=False)
 
     def parts(self) -> list[str]:
         """All parts in running order."""
@@ -106,6 +109,18 @@ class Student:
         with naming(f"the forward pass of {HEAD}"):
             return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap(HEAD))
 
+    def divergence(self, hidden: Tensor, top: Tensor, tokens: Tensor) -> Tensor:
+        """``objective.top_divergence`` of the logits behind the last residuals (T, C) of a window.
+
+        Raises:
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        if not torch.is_grad_enabled():
+            return top_divergence(self.head(hidden[None])[0], top, tokens)
+        with naming(f"the forward pass of {HEAD}"):
+            model, tap = self._rewritten(HEAD), self.ranges.tap(HEAD)
+            return compiled_divergence(self.compiler, model, hidden, tap, top, tokens)
+
     @torch.no_grad()
     def finished(self, exact: Model) -> Finished:
         """The state of all leaves as tensors, codes and parameters.
@@ -123,8 +138,9 @@ class Student:
         part = f"layers.{layer}"
         with naming(f"the forward pass of {part}"):
             model, tap, prefix = self._rewritten(part), self.ranges.tap(part), self._prefix_of(layer)
-            compute = self.compiled.block if torch.is_grad_enabled() else rounded_block
-            return compute(model, layer, hidden, tap, prefix)
+            if torch.is_grad_enabled():
+                return compiled_block(self.compiler, model, layer, hidden, tap, prefix)
+            return rounded_block(model, layer, hidden, tap, prefix)
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""
