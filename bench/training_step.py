@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +61,8 @@ Step = Callable[[Tensor], Tensor]
 def main(given: Sequence[str] | None = None) -> None:
     """Measure and print."""
     arguments = parsed(given)
+    logging.basicConfig()
+    logging.getLogger("mobilequant.solvers.compiler").setLevel(logging.DEBUG)  # all that the compiler says if it fails
     model = tiny_model("llama", **TINY) if arguments.model == "tiny" else resolve(arguments.model)
     state, tokens = prepared(model.to(device=arguments.device), arguments.windows, arguments.length)
     ways = ["eager", "compiled"] if arguments.compare else ["eager"] if arguments.eager else ["compiled"]
