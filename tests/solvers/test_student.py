@@ -1,56 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from typing import get_args
 
 import pytest
 import torch
 
-from mobilequant.arch.pair import Kind
 from mobilequant.errors import ResourceError
-from mobilequant.methods.registry import make
-from mobilequant.methods.run import run_methods
-from mobilequant.methods.training import base_model, learned_ranges, starting_scales, trained_linears
 from mobilequant.models.decoder import compute_prefix, forward
 from mobilequant.models.quantized import QuantizedModel, fake_quantize
-from mobilequant.models.tiny import CONFIGS, tiny_model
+from mobilequant.models.tiny import CONFIGS
 from mobilequant.numerics.qtype import INT16
-from mobilequant.pipeline.scheme import Scheme
 from mobilequant.solvers.diagnosis import first_broken
-from mobilequant.solvers.learned.fixed_codes import FixedCodes
-from mobilequant.solvers.learned.pair_scale import PairScales
-from mobilequant.solvers.learned.weight_rounding import RoundedWeights
-from mobilequant.solvers.range_search import WeightRange
-from mobilequant.solvers.student import Student
+from moved_student import PREFIX, WINDOWS, quantized, student_of
 
-WINDOWS = torch.randint(0, 96, (2, 10), generator=torch.Generator().manual_seed(8))
-PREFIX = (1, 5)
 MODES = ("codes", "nearest", "rounding")
-
-
-@cache
-def quantized(family):
-    recipe = [make("ranges", {"estimator": "minmax"}), make("rtn", {})]
-    return run_methods(tiny_model(family), Scheme(4), recipe, WINDOWS, prefix=PREFIX)
-
-
-def student_of(family, mode, recompute=False):
-    """A student whose leaves have moved by some."""
-    state = quantized(family)
-    linears = trained_linears(state.model)
-    if mode == "codes":
-        transforms, weights = (), FixedCodes({name: state.weights[name] for name in linears})
-    else:
-        transforms = (PairScales(state.model.arch, get_args(Kind), state.model.device),)
-        scales = starting_scales(state, linears, WeightRange())
-        weights = RoundedWeights(state.model, state.scheme, scales, "none" if mode == "nearest" else mode)
-    made = Student(base_model(state), state.prefix, transforms, weights, learned_ranges(state), recompute)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for leaf in made.parameters(made.parts()).values():
-            leaf += 0.03 * torch.randn(leaf.shape, generator=generator)
-    return made
 
 
 def as_quantized(student, state):

@@ -26,6 +26,8 @@ RESIDUAL_SCALE, COLUMN_SCALE, INPUT_SCALE = "residual.scale", "embed.column_scal
 PREFIX_KEYS, PREFIX_VALUES = "prefix_keys", "prefix_values"
 # "<linear>.output_factor" is there only while training lasts.
 OUTPUT_FACTOR = "output_factor"
+# "layers.<i>.rope_factors" too, where a block is compiled.
+ROPE_FACTORS = "rope_factors"
 
 
 def at(layer: int, role: str) -> str:
@@ -36,6 +38,11 @@ def at(layer: int, role: str) -> str:
 def layer_of(name: str) -> int:
     """The layer in the name of a block or of something inside it: ``layer_of("layers.3.down") == 3``."""
     return int(name.split(".")[1])
+
+
+def as_first(name: str) -> str:
+    """The same place in the first block: ``as_first("layers.3.down") == "layers.0.down"``; what is in none stays."""
+    return at(0, name.split(".", 2)[2]) if name.startswith("layers.") else name
 
 
 def role_of(name: str) -> str:

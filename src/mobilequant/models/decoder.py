@@ -145,7 +145,9 @@ def _position(model: Model, layer: int, role: str, heads: Tensor, start: int, ta
         heads = tap(name, rms_norm(heads, model.tensors[f"{name}.weight"], model.arch.norm_eps))
     rope = model.arch.layers[layer].rope
     if rope:
-        heads = tap(point.at(layer, f"{role}_rope"), rotate(heads, rope, start))
+        factors = model.tensors.get(point.at(layer, point.ROPE_FACTORS))
+        rotated = rotate(heads, rope, start) if factors is None else turned(heads, factors)
+        heads = tap(point.at(layer, f"{role}_rope"), rotated)
     return heads
 
 
@@ -165,9 +167,15 @@ def rope_factors(rope: Rope, start: int, num_tokens: int, device: torch.device, 
 def rotate(heads: Tensor, rope: Rope, start: int) -> Tensor:
     """Turn dimension i with dimension i + rotary_dim/2 of heads (B, H, T, D) whose first token stands at ``start``;
     later dimensions pass."""
-    own, other = rope_factors(rope, start, heads.shape[2], heads.device, heads.dtype)
-    turned, rest = heads.tensor_split((rope.rotary_dim,), dim=-1)
-    rotated = turned * own + turned.roll(rope.rotary_dim // 2, dims=-1) * other
+    return turned(heads, rope_factors(rope, start, heads.shape[2], heads.device, heads.dtype))
+
+
+def turned(heads: Tensor, factors: Tensor) -> Tensor:
+    """``rotate`` by a table of ``rope_factors``."""
+    own, other = factors
+    rotary_dim = factors.shape[-1]
+    moving, rest = heads.tensor_split((rotary_dim,), dim=-1)
+    rotated = moving * own + moving.roll(rotary_dim // 2, dims=-1) * other
     return torch.cat((rotated, rest), dim=-1) if rest.shape[-1] else rotated
 
 

@@ -76,9 +76,10 @@ class Model:
     ``embed.column_scale`` (C): the columns of a tied embedding are multiplied by it, and a row looked up is divided;
     ``layers.{i}.{q_norm,k_norm}.input_scale`` (D): q or k has each head divided by it, and the head norm multiplies.
     While it lasts, training adds ``<linear>.output_factor`` (O,), which multiplies what the matrix gives, in front of
-    the bias: a factor of rows whose gradient needs no product of matrices. It may add
-    ``layers.{i}.{prefix_keys,prefix_values}`` (Hkv, P, D): the constant entries of the cache, where
-    these are no longer what the prefix tokens give.
+    the bias: a factor of rows whose gradient needs no product of matrices; and ``layers.{i}.rope_factors`` (2, T, D'),
+    the table of RoPE, for a block that is compiled and may not make it. It may add
+    ``layers.{i}.{prefix_keys,prefix_values}`` (Hkv, P, D): the constant entries of the cache, where these are no longer
+    what the prefix tokens give.
     """
 
     arch: Architecture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -9,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
 from mobilequant.pipeline.progress import Track, silent
+from mobilequant.solvers.compiled_block import compiled_body
 from mobilequant.solvers.diagnosis import first_broken
-from mobilequant.solvers.objective import relative_error, squared_error, top_divergence
+from mobilequant.solvers.objective import relative_error, squared_error
 from mobilequant.solvers.schedule import Schedule
 from mobilequant.solvers.student import Student
 from mobilequant.solvers.trainer import History, Memory, Task, train
@@ -37,31 +40,33 @@ def distill(
     float prefix, is asked again in each step: a fresh window costs no more so than one whose answers are stored.
     """
 
-    def losses(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            wanted = decoder.body(teacher, tokens, prefix=prefix)
-        found = student.body(tokens)
-        divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
-        return torch.stack(divergences).mean(), relative_error(found, wanted)
-
-    def loss(tokens: Tensor) -> Tensor:
-        divergence, error = losses(tokens)
-        return divergence + hidden_weight * error
-
     @torch.no_grad()
     def check() -> float:
         parts = held_out.split(schedule.batch)
-        return sum(losses(part)[0].item() * len(part) for part in parts) / len(held_out)
+        found = (_losses(student, teacher, prefix, part)[0].item() * len(part) for part in parts)
+        return sum(found) / len(held_out)
 
     task = Task(
         "end to end",
         student.parameters(student.parts()),
-        loss,
+        distillation(student, teacher, prefix, hidden_weight),
         (windows,),
         check,
         broken=lambda batch: first_broken(student, batch[0]),
     )
     return train(task, schedule, order, memory=memory, track=track)
+
+
+def distillation(
+    student: Student, teacher: Model, prefix: KVPrefix | None, hidden_weight: float
+) -> Callable[[Tensor], Tensor]:
+    """What ``distill`` makes small, as a function of tokens (B, T)."""
+
+    def loss(tokens: Tensor) -> Tensor:
+        divergence, error = _losses(student, teacher, prefix, tokens)
+        return divergence + hidden_weight * error
+
+    return loss
 
 
 def match_hidden(
@@ -84,13 +89,27 @@ def match_hidden(
     return train(task, schedule, order, memory=memory, track=track)
 
 
+def _losses(student: Student, teacher: Model, prefix: KVPrefix | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Divergence, and relative error behind the last block, of tokens (B, T)."""
+    trained = torch.is_grad_enabled()
+    with torch.no_grad():
+        wanted = (
+            compiled_body(student.compiler, teacher, tokens, prefix)
+            if trained
+            else decoder.body(teacher, tokens, prefix=prefix)
+        )
+    found = student.body(tokens)
+    divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
+    return torch.stack(divergences).mean(), relative_error(found, wanted)
+
+
 def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor) -> Tensor:
     """Of the last residuals (T, C) of one window: the student's logits are made again for the backward pass, so that
     there are never more than those of one window; of the teacher's only the top is kept."""
     top, tokens = _top(teacher, wanted)
 
     def of_window(found: Tensor) -> Tensor:
-        return top_divergence(student.head(found[None])[0], top, tokens)
+        return student.divergence(found, top, tokens)
 
     if not torch.is_grad_enabled():
         return of_window(found)

@@ -9,7 +9,7 @@ has no gradient, and scale and zero point get those of LSQ (arXiv 1902.08153, eq
     ∂result/∂zero_point  inside: 0                                    outside: −scale
 
 On a GPU each direction is one fused kernel (``fake_quantize_kernel``): in single operations, launching them would take
-most of a step.
+most of a step. Where a whole block is compiled, ``traced_fake_quantize`` does this.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ activations are all that is ever held besides the residuals between blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -24,7 +24,12 @@ from mobilequant.models.model import KVPrefix, Model
 from mobilequant.models.out_of_memory import naming
 from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
+from mobilequant.solvers.compiled_block import compiled_block
+from mobilequant.solvers.compiled_head import compiled_divergence
+from mobilequant.solvers.compiler import Compiler
 from mobilequant.solvers.learned.piece import Piece, Tensors, Transform, Weights
+from mobilequant.solvers.objective import top_divergence
+from mobilequant.solvers.rounded_block import rounded_block, with_entries
 
 
 class Ranges(Piece, Protocol):
@@ -50,7 +55,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Student:
-    """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them."""
+    """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them.
+
+    compiler: used where gradients are wanted; looks at the model are rare and not worth compiling for.
+    """
 
     model: Model
     prefix: KVPrefix | None
@@ -58,6 +66,7 @@ class Student:
     weights: Weights
     ranges: Ranges
     recompute: bool = False
+    compiler: Compiler = field(default_factory=Compiler, compare=False)
 
     def parts(self) -> list[str]:
         """All parts in running order."""
@@ -100,6 +109,18 @@ class Student:
         with naming(f"the forward pass of {HEAD}"):
             return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap(HEAD))
 
+    def divergence(self, hidden: Tensor, top: Tensor, tokens: Tensor) -> Tensor:
+        """``objective.top_divergence`` of the logits behind the last residuals (T, C) of a window.
+
+        Raises:
+            ResourceError: the memory of the GPU does not suffice.
+        """
+        if not torch.is_grad_enabled():
+            return top_divergence(self.head(hidden[None])[0], top, tokens)
+        with naming(f"the forward pass of {HEAD}"):
+            model, tap = self._rewritten(HEAD), self.ranges.tap(HEAD)
+            return compiled_divergence(self.compiler, model, hidden, tap, top, tokens)
+
     @torch.no_grad()
     def finished(self, exact: Model) -> Finished:
         """The state of all leaves as tensors, codes and parameters.
@@ -116,8 +137,10 @@ class Student:
     def _block(self, layer: int, hidden: Tensor) -> Tensor:
         part = f"layers.{layer}"
         with naming(f"the forward pass of {part}"):
-            model, tap = self._rewritten(part), self.ranges.tap(part)
-            return decoder.block(model, layer, hidden, tap=tap, prefix=self._cached(layer, tap))
+            model, tap, prefix = self._rewritten(part), self.ranges.tap(part), self._prefix_of(layer)
+            if torch.is_grad_enabled():
+                return compiled_block(self.compiler, model, layer, hidden, tap, prefix)
+            return rounded_block(model, layer, hidden, tap, prefix)
 
     def _rewritten(self, part: str) -> Model:
         """The model with the tensors of one part as all pieces leave them."""
@@ -140,19 +163,6 @@ class Student:
             keys, values = transform.rewrite_cache(keys, values, f"layers.{layer}")
         return keys, values
 
-    def _cached(self, layer: int, tap: Tap) -> KVPrefix | None:
-        """The prefix with the entries of one layer as its cache holds them."""
-        if self.prefix is None:
-            return None
-        keys, values = self.entries(self.prefix, layer)
-        keys = tap(point.key_point(self.model.arch, layer), keys)
-        values = tap(point.at(layer, "v"), values)
-        return replace(
-            self.prefix,
-            keys=_with(self.prefix.keys, layer, keys),
-            values=_with(self.prefix.values, layer, values),
-        )
-
-
-def _with(entries: Sequence[Tensor], place: int, entry: Tensor) -> tuple[Tensor, ...]:
-    return (*entries[:place], entry, *entries[place + 1 :])
+    def _prefix_of(self, layer: int) -> KVPrefix | None:
+        """The prefix with the entries of one layer as the transforms leave them."""
+        return with_entries(self.prefix, layer, *self.entries(self.prefix, layer)) if self.prefix else None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,34 +21,11 @@ from mobilequant.arch.point import part_of
 from mobilequant.models.decoder import Tap
 from mobilequant.numerics.qparams import QParams
 from mobilequant.solvers.learned.piece import Tensors, leaf
-from mobilequant.solvers.straight_through import fake_quantize, round_through
+from mobilequant.solvers.learned.range_tap import NUMBERS, Parametrization, RangeKind, RangeTap
+from mobilequant.solvers.straight_through import round_through
 
+_PAIR = ("scale", "zero_point")
 _OFFSET_UNIT = 128.0  # codes per unit of b: half the range
-
-
-class Parametrization(Protocol):
-    """How ranges are written as leaves, and how they come back; everything is (N,), one number per point.
-
-    kinds: what scale leaves and offset leaves are called.
-    """
-
-    kinds: tuple[str, str]
-
-    def leaves(self, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
-        """Leaves that give these ranges."""
-        ...
-
-    def scale(self, leaves: Tensor, start: Tensor) -> Tensor:
-        """Scales, positive."""
-        ...
-
-    def zero_point(self, leaves: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Zero points of formats whose codes run from ``low`` to ``high``."""
-        ...
-
-    def gradient_factor(self, size: int, qmax: int) -> float:
-        """What the gradients of a point with so many numbers are multiplied by."""
-        ...
 
 
 class Relative:
@@ -113,16 +89,14 @@ class ActivationRanges:
 
     def tap(self, part: str) -> Tap:
         """What gives the readers of a point of this part its rounded value."""
-        now = {**self._fixed, **self._now(part)}
-
-        def tapped(name: str, value: Tensor) -> Tensor:
-            if name not in now:
-                return value
-            qtype = self._qparams[name].qtype
-            factor = self._how.gradient_factor(value[0].numel(), qtype.qmax)  # of one item: batches may be of any size
-            return fake_quantize(value, *now[name], qtype.qmin, qtype.qmax, gradient_factor=factor)
-
-        return tapped
+        fixed = [name for name in self._fixed if part_of(name) == part]
+        numbers = {f"{n}.{what}": each for n in fixed for what, each in zip(_PAIR, self._fixed[n], strict=True)}
+        mine = self._parts.get(part)
+        learned = mine.names if mine else ()
+        formats = tuple(self._qparams[name].qtype for name in (*learned, *fixed))
+        return RangeTap(
+            RangeKind(learned, tuple(fixed), formats, self._how), numbers | (mine.numbers() if mine else {})
+        )
 
     @torch.no_grad()
     def finished(self) -> dict[str, QParams]:
@@ -139,14 +113,8 @@ class ActivationRanges:
 
     def _now(self, part: str) -> dict[str, tuple[Tensor, Tensor]]:
         """Scale () and zero point () of the learned points of a part."""
-        mine = self._parts.get(part)
-        if mine is None:
-            return {}
-        free = len(mine.offset_leaves)
-        scales = self._how.scale(mine.scale_leaves, mine.scales)
-        moved = self._how.zero_point(mine.offset_leaves, mine.zero_points[:free], mine.low[:free], mine.high[:free])
-        zero_points = (*moved.unbind(), *mine.zero_points[free:].unbind())
-        return dict(zip(mine.names, zip(scales.unbind(), zero_points, strict=True), strict=True))
+        mine = self._parts[part]
+        return RangeKind(mine.names, (), (), self._how).now(mine.numbers())
 
 
 @dataclass(frozen=True)
@@ -160,6 +128,10 @@ class _Part:
     zero_points: Tensor
     low: Tensor
     high: Tensor
+
+    def numbers(self) -> Tensors:
+        """All tensors by name."""
+        return {name: getattr(self, name) for name in NUMBERS}
 
     @classmethod
     def of(cls, qparams: Mapping[str, QParams], free: int, device: torch.device, how: Parametrization) -> _Part:
