@@ -49,7 +49,7 @@ def ablate(
 
     Each step is a package of its own in integers. On a GPU a ladder takes half an hour, on a CPU hours. Told the same
     in several shells at once, with one --work folder, on one GPU or on several (CUDA_VISIBLE_DEVICES), they share the
-    steps; then divide the cores too (OMP_NUM_THREADS=4), since threads that wait for each other take minutes for seconds.
+    steps; divide the cores then, too (OMP_NUM_THREADS=4).
     """
     log.configure(log_format)
     with tracking(log_format) as track:

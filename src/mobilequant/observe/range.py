@@ -10,7 +10,6 @@ the data, one pass is enough, and a tail a million times the median is resolved 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.numerics.qtype import QType
+from mobilequant.observe.minmax import RunningExtremes
 from mobilequant.observe.rounding_error import Grid, mean_errors
 
 _CELL_BITS = 5
@@ -113,35 +113,39 @@ class RangeStatistic:
 
 
 class RangeCollector:
-    """Running histogram and extremes."""
+    """Running histogram and extremes, both where the values are."""
 
     def __init__(self) -> None:
-        self._low, self._high = math.inf, -math.inf
-        self._counts = torch.zeros(_PATTERNS, dtype=torch.int64)
-        self._keep = (0.0, 0.0)
+        self._extremes, self._kept = RunningExtremes(), RunningExtremes()
+        self._counts: Tensor | None = None
 
     def see(self, value: Tensor) -> None:
         """Count every value of a batch."""
         flat = value.detach().flatten().float()
-        low, high = flat.aminmax()
-        self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
-        self._counts += torch.bincount(_patterns(flat), minlength=_PATTERNS).cpu()
+        self._extremes.widen(flat)
+        self._add(torch.bincount(_patterns(flat), minlength=_PATTERNS))
 
     def see_constant(self, value: Tensor) -> None:
         """Constant entries are read with every token: no estimator may cut them."""
-        low, high = value.aminmax()
-        self._keep = min(self._keep[0], low.item()), max(self._keep[1], high.item())
+        self._kept.widen(value)
 
     def merge(self, other: RangeCollector) -> None:
         """Counts add up, extremes widen."""
-        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
-        self._counts += other._counts
-        self._keep = min(self._keep[0], other._keep[0]), max(self._keep[1], other._keep[1])
+        self._extremes.merge(other._extremes)
+        self._kept.merge(other._kept)
+        if other._counts is not None:
+            self._add(other._counts)
 
     def result(self) -> RangeStatistic:
         """The distribution so far."""
-        counts = self._counts.new_zeros(2 * _CELLS).index_add_(0, _cell_of_pattern(), self._counts)
-        return RangeStatistic(self._low, self._high, counts.view(2, _CELLS), self._keep)
+        cells = torch.zeros(2 * _CELLS, dtype=torch.int64)
+        if self._counts is not None:
+            cells.index_add_(0, _cell_of_pattern(), self._counts.cpu())
+        low, high = self._kept.ends()
+        return RangeStatistic(*self._extremes.ends(), cells.view(2, _CELLS), (min(0.0, low), max(0.0, high)))
+
+    def _add(self, counts: Tensor) -> None:
+        self._counts = counts if self._counts is None else self._counts + counts
 
 
 def _refined(grid: tuple[float, ...], centre: float, around: list[float]) -> tuple[float, ...]:
