@@ -38,6 +38,7 @@ def distill(
     The state with the least divergence on the held-out windows (M, T) is kept. The teacher, the float model with its
     float prefix, is asked again in each step: a fresh window costs no more so than one whose answers are stored.
     """
+    student = student.for_training(schedule.steps(len(windows)))
 
     @torch.no_grad()
     def check() -> float:
@@ -79,6 +80,7 @@ def match_hidden(
     track: Track = silent,
 ) -> History:
     """As published: mean squared error of the residual (N, T, C) behind the last block; the last state stays."""
+    student = student.for_training(schedule.steps(len(windows)))
 
     def loss(tokens: Tensor, wanted: Tensor) -> Tensor:
         return squared_error(student.body(tokens), wanted)

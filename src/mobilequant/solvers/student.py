@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +27,7 @@ from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.compiled_block import compiled_block
 from mobilequant.solvers.compiled_head import compiled_divergence
-from mobilequant.solvers.compiler import Compiler
+from mobilequant.solvers.compiler import Compiler, compiler_for
 from mobilequant.solvers.learned.piece import Piece, Tensors, Transform, Weights
 from mobilequant.solvers.objective import top_divergence
 from mobilequant.solvers.rounded_block import rounded_block, with_entries
@@ -57,7 +58,8 @@ class Finished:
 class Student:
     """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them.
 
-    compiler: used where gradients are wanted; looks at the model are rare and not worth compiling for.
+    compiler: used where gradients are wanted, and without one nothing is compiled. Looks at the model are rare and not
+    worth compiling for; whether a training is depends on its steps (``for_training``).
     """
 
     model: Model
@@ -66,7 +68,7 @@ class Student:
     weights: Weights
     ranges: Ranges
     recompute: bool = False
-    compiler: Compiler = field(default_factory=Compiler, compare=False)
+    compiler: Compiler = field(default_factory=partial(Compiler, None), compare=False)
 
     def parts(self) -> list[str]:
         """All parts in running order."""
@@ -76,6 +78,10 @@ class Student:
         """Leaves of some parts by name."""
         pieces = (*self.transforms, self.weights, self.ranges)
         return {name: leaf for piece in pieces for part in parts for name, leaf in piece.parameters(part).items()}
+
+    def for_training(self, steps: int) -> Student:
+        """The same leaves, computed in the way that is fastest for a training of so many steps."""
+        return replace(self, compiler=compiler_for(steps))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""
