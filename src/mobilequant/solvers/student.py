@@ -3,7 +3,7 @@
     float tensors ─▶ transforms ─▶ weights ─▶ tensors of one part ─▶ block, tapped by the learned ranges
 
 A part is rewritten when it is computed and not before, so that with ``recompute`` one block's rewritten tensors and
-activations are all that is ever held besides the residuals between blocks.
+activations are all that is ever held besides the residuals between blocks, and the rewritten head.
 """
 
 from __future__ import annotations
