@@ -105,8 +105,8 @@ def prepared(model: Model, windows: int, length: int) -> tuple[QuantizedModel, T
 
 
 def compiler_of(way: str, arguments: argparse.Namespace) -> Compiler:
-    """One for devices that there are not compiles nothing."""
-    return Compiler(torch.device(arguments.device).type if way == "compiled" else "none", arguments.backend)
+    """The one that is asked for, however few steps there are; a training goes by their number."""
+    return Compiler(torch.device(arguments.device).type if way == "compiled" else None, arguments.backend)
 
 
 def measured(

@@ -79,3 +79,12 @@ def test_without_rope_every_dimension_is_free():
     pair = block_pair(arch, "q_to_k")
     assert pair.num_channels == arch.hidden_size
     assert (pair.divided, pair.multiplied) == (("layers.0.q",), ("layers.0.k",))
+
+
+@pytest.mark.parametrize("model_type", EXPECTED)
+def test_no_two_pairs_meet_at_the_rows_or_the_columns_of_a_module(model_type):
+    """Folding relies on it: each has one factor."""
+    pairs = scale_pairs(tiny_model(model_type).arch)
+    sides = [(module, "output") for pair in pairs for module in pair.producers]
+    sides += [(module, pair.consumer_axis) for pair in pairs for module in pair.consumers]
+    assert len(set(sides)) == len(sides)

@@ -11,7 +11,9 @@ from mobilequant.methods.run import run_methods
 from mobilequant.models import decoder
 from mobilequant.models.tiny import tiny_model
 from mobilequant.pipeline.scheme import Scheme
+from mobilequant.solvers import student as student_module
 from mobilequant.solvers.block_wise import PUBLISHED, RELATIVE, train_blocks
+from mobilequant.solvers.compiler import Compiler
 from mobilequant.solvers.end_to_end import distill, match_hidden
 from mobilequant.solvers.objective import squared_error
 from mobilequant.solvers.schedule import Rate, Schedule
@@ -98,3 +100,33 @@ def test_distilling_keeps_the_state_with_the_least_held_out_divergence(state):
         order=order(),
     )
     assert again.held_out[0][1] == pytest.approx(history.least, rel=1e-4)
+
+
+def in_blocks(student, state, **given):
+    train_blocks(student, state.model, state.prefix, WINDOWS, schedule(3, 3), order(), **given)
+
+
+def end_to_end(student, state, **given):
+    match_hidden(student, WINDOWS, torch.zeros(8, 10, 48), schedule(3, 3), order=order(), **given)
+
+
+def distilled(student, state, **given):
+    windows = (WINDOWS, WINDOWS[:1])
+    distill(student, state.model, state.prefix, *windows, schedule(3, 3), hidden_weight=0.1, order=order(), **given)
+
+
+@pytest.mark.parametrize("training", [in_blocks, end_to_end, distilled])
+def test_a_training_asks_for_a_compiler_by_all_of_its_steps(state, training, monkeypatch):
+    asked, lengths = [], []
+
+    def compiler_for(steps):
+        asked.append(steps)
+        return Compiler(None)
+
+    def track(batches, name, total):
+        lengths.append(total)
+        return batches
+
+    monkeypatch.setattr(student_module, "compiler_for", compiler_for)
+    training(published(state), state, track=track)
+    assert asked == [6] and set(lengths) == {6}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.qtype import UINT8
 from mobilequant.solvers import compiler as compiler_module
 from mobilequant.solvers.compiled_block import compiled_body
-from mobilequant.solvers.compiler import Compiler
+from mobilequant.solvers.compiler import PAYS_FROM, Compiler, compiler_for
 from mobilequant.solvers.end_to_end import distillation
 from mobilequant.solvers.traced_fake_quantize import traced_fake_quantize
 from moved_student import WINDOWS, quantized, student_of
@@ -149,6 +150,13 @@ def test_the_switch_of_torch_turns_it_off(caplog):
         found = gradients("llama", compiler)
     assert_same(found, gradients("llama", Compiler()))
     assert compiler.num_functions == 0 and not caplog.records
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(PAYS_FROM - 1, False), (PAYS_FROM, True)])
+def test_a_training_is_compiled_where_its_steps_win_back_what_that_takes(steps, compiled):
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    assert compiler_for(steps).serves(on_gpu) == compiled
+    assert not compiler_for(steps).serves(WINDOWS)
 
 
 def test_too_little_memory_is_no_reason_to_go_on(monkeypatch):

@@ -39,6 +39,7 @@ def train_blocks(
     track: Track = silent,
 ) -> list[History]:
     """One training per block on windows (N, T), all of whose residuals are held; the histories in running order."""
+    student = student.for_training(schedule.steps(len(windows)))  # one of all blocks: they share what is compiled
     start = len(prefix) if prefix else 0
     with torch.no_grad():
         wanted = torch.cat([decoder.embed(teacher, window[None], start=start) for window in windows])

@@ -21,6 +21,9 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 Compute = Callable[..., Tensor]
+# Steps from which on compiling pays. SmolLM2-135M, 8 windows of 512, alone on one H200: the first step takes 48 s in
+# place of 7 with an empty cache, all others 95.0 ms in place of 114.4; so 41 s are won back after 2,100 of them.
+PAYS_FROM = 2000
 _OPTIONS = (
     # A true division, as where nothing is compiled: an approximate one moves codes that lie near an edge. Torch 2.10
     # has a name of its own for it.
@@ -33,9 +36,9 @@ _OPTIONS = (
 
 
 class Compiler:
-    """Compiles for tensors on devices of one type."""
+    """Compiles for tensors on devices of one type; without a type, nothing."""
 
-    def __init__(self, device_type: str = "cuda", backend: str = "inductor") -> None:
+    def __init__(self, device_type: str | None = "cuda", backend: str = "inductor") -> None:
         self._device_type, self._backend = device_type, backend
         self._functions: dict[Hashable, Compute | None] = {}
 
@@ -85,7 +88,13 @@ class Compiler:
         return found
 
 
-def _options(device_type: str) -> dict[str, Any]:
+def compiler_for(steps: int) -> Compiler:
+    """The compiler of a training of so many steps; those that it did before it was killed count, so that it goes on in
+    the way in which it began."""
+    return Compiler() if steps >= PAYS_FROM else Compiler(None)
+
+
+def _options(device_type: str | None) -> dict[str, Any]:
     known = torch._inductor.list_options()
     options: dict[str, Any] = {name: True for name in _OPTIONS if name in known}
     # Tests alone compile for a CPU. With vectors, its backend in torch 2.13 writes behind the end of a buffer.

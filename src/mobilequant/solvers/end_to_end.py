@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from mobilequant.models import decoder
 from mobilequant.models.model import KVPrefix, Model
@@ -39,6 +38,7 @@ def distill(
     The state with the least divergence on the held-out windows (M, T) is kept. The teacher, the float model with its
     float prefix, is asked again in each step: a fresh window costs no more so than one whose answers are stored.
     """
+    student = student.for_training(schedule.steps(len(windows)))
 
     @torch.no_grad()
     def check() -> float:
@@ -80,6 +80,7 @@ def match_hidden(
     track: Track = silent,
 ) -> History:
     """As published: mean squared error of the residual (N, T, C) behind the last block; the last state stays."""
+    student = student.for_training(schedule.steps(len(windows)))
 
     def loss(tokens: Tensor, wanted: Tensor) -> Tensor:
         return squared_error(student.body(tokens), wanted)
@@ -99,27 +100,14 @@ def _losses(student: Student, teacher: Model, prefix: KVPrefix | None, tokens: T
             else decoder.body(teacher, tokens, prefix=prefix)
         )
     found = student.body(tokens)
-    divergences = [_divergence(student, teacher, *pair) for pair in zip(found, wanted, strict=True)]
-    return torch.stack(divergences).mean(), relative_error(found, wanted)
-
-
-def _divergence(student: Student, teacher: Model, found: Tensor, wanted: Tensor) -> Tensor:
-    """Of the last residuals (T, C) of one window: the student's logits are made again for the backward pass, so that
-    there are never more than those of one window; of the teacher's only the top is kept."""
-    top, tokens = _top(teacher, wanted)
-
-    def of_window(found: Tensor) -> Tensor:
-        return student.divergence(found, top, tokens)
-
-    if not torch.is_grad_enabled():
-        return of_window(found)
-    result: Tensor = checkpoint(of_window, found, use_reentrant=False, preserve_rng_state=False)
-    return result
+    top, which = (torch.stack(each) for each in zip(*(_top(teacher, hidden) for hidden in wanted), strict=True))
+    return student.divergence(found, top, which), relative_error(found, wanted)
 
 
 @torch.no_grad()
 def _top(teacher: Model, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (T, K) of the likeliest tokens behind the last residuals (T, C), and which these are."""
+    """Log-probabilities (T, K) of the likeliest tokens behind the last residuals (T, C) of a window, and which these
+    are; of its logits no more is kept."""
     logits = decoder.head(teacher, hidden[None])[0]
     top, tokens = logits.topk(min(_TOP, teacher.arch.vocab_size), dim=-1)
     return top - logits.logsumexp(-1, keepdim=True), tokens

@@ -23,9 +23,12 @@ LARGEST_OFFSET = 0.5  # steps: it moves a weight to its other neighbour and no f
 SMALLEST = torch.finfo(torch.float32).tiny * 256
 
 
-def round_rows(rows: Tensor, share: Tensor, offset: Tensor | None, qtype: QType) -> Tensor:
-    """Rows (R, W) float32 on their grids; share (R,), offset (R, W) or None."""
-    return _rounded(rows, share, offset, qtype.qmin, qtype.qmax)
+def round_rows(
+    rows: Tensor, share: Tensor, offset: Tensor | None, qtype: QType, growth: Tensor | None = None
+) -> Tensor:
+    """Rows (R, W) float32 on their grids; share (R,), offset (R, W) or None; growth: exp(share), where it is known."""
+    growth = share.detach().exp() if growth is None else growth
+    return _rounded(rows, share, growth, offset, qtype.qmin, qtype.qmax)
 
 
 def covering(rows: Tensor, qtype: QType) -> Tensor:
@@ -40,9 +43,11 @@ def moved(rows: Tensor, offset: Tensor | None, scale: Tensor) -> Tensor:
 
 class _RoundRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, share: Tensor, offset: Tensor | None, qmin: int, qmax: int) -> Tensor:
+    def forward(
+        ctx: Any, rows: Tensor, share: Tensor, growth: Tensor, offset: Tensor | None, qmin: int, qmax: int
+    ) -> Tensor:
         compute = kernels("rounded_row_kernel").round_rows if rows.is_cuda else _round_rows
-        rounded, *of_rows = compute(rows, share.exp(), offset, qmin, qmax)
+        rounded, *of_rows = compute(rows, growth, offset, qmin, qmax)
         ctx.save_for_backward(rows, offset, *of_rows)
         ctx.limits = (qmin, qmax)
         return rounded
@@ -51,8 +56,9 @@ class _RoundRows(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         rows, *saved = ctx.saved_tensors
         compute = kernels("rounded_row_kernel").gradients if rows.is_cuda else _gradients
-        found = compute(grad_outputs[0], rows, *saved, *ctx.limits, of_rows=ctx.needs_input_grad[0])
-        return (*found, None, None)
+        of_rows = ctx.needs_input_grad[0]
+        to_rows, to_share, to_offset = compute(grad_outputs[0], rows, *saved, *ctx.limits, of_rows=of_rows)
+        return to_rows, to_share, None, to_offset, None, None
 
 
 _rounded: Callable[..., Tensor] = _RoundRows.apply

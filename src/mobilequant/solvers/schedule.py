@@ -39,6 +39,10 @@ class Schedule:
         """Steps of one epoch; what does not fill a batch is left to another epoch."""
         return max(1, items // self.batch)
 
+    def steps(self, items: int) -> int:
+        """Steps of all epochs."""
+        return self.epochs * self.batches(items)
+
     def rate(self, kind: str, step: int, total: int) -> float:
         """The rate of one kind of leaf in one of ``total`` steps."""
         rise = min(1.0, (step + 1) / max(1.0, self.warmup * total))

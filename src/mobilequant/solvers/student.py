@@ -3,14 +3,15 @@
     float tensors ─▶ transforms ─▶ weights ─▶ tensors of one part ─▶ block, tapped by the learned ranges
 
 A part is rewritten when it is computed and not before, so that with ``recompute`` one block's rewritten tensors and
-activations are all that is ever held besides the residuals between blocks.
+activations are all that is ever held besides the residuals between blocks, and the rewritten head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from mobilequant.numerics.qparams import QParams
 from mobilequant.numerics.weight import QuantizedWeight
 from mobilequant.solvers.compiled_block import compiled_block
 from mobilequant.solvers.compiled_head import compiled_divergence
-from mobilequant.solvers.compiler import Compiler
+from mobilequant.solvers.compiler import Compiler, compiler_for
 from mobilequant.solvers.learned.piece import Piece, Tensors, Transform, Weights
 from mobilequant.solvers.objective import top_divergence
 from mobilequant.solvers.rounded_block import rounded_block, with_entries
@@ -57,7 +58,8 @@ class Finished:
 class Student:
     """``transforms`` in the order in which they rewrite tensors, then ``weights`` round them.
 
-    compiler: used where gradients are wanted; looks at the model are rare and not worth compiling for.
+    compiler: used where gradients are wanted, and without one nothing is compiled. Looks at the model are rare and not
+    worth compiling for; whether a training is depends on its steps (``for_training``).
     """
 
     model: Model
@@ -66,7 +68,7 @@ class Student:
     weights: Weights
     ranges: Ranges
     recompute: bool = False
-    compiler: Compiler = field(default_factory=Compiler, compare=False)
+    compiler: Compiler = field(default_factory=partial(Compiler, None), compare=False)
 
     def parts(self) -> list[str]:
         """All parts in running order."""
@@ -76,6 +78,10 @@ class Student:
         """Leaves of some parts by name."""
         pieces = (*self.transforms, self.weights, self.ranges)
         return {name: leaf for piece in pieces for part in parts for name, leaf in piece.parameters(part).items()}
+
+    def for_training(self, steps: int) -> Student:
+        """The same leaves, computed in the way that is fastest for a training of so many steps."""
+        return replace(self, compiler=compiler_for(steps))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The first residual (B, T, C)."""
@@ -88,10 +94,7 @@ class Student:
         Raises:
             ResourceError: the memory of the GPU does not suffice; names the block.
         """
-        if self.recompute and torch.is_grad_enabled():
-            result: Tensor = checkpoint(self._block, layer, hidden, use_reentrant=False, preserve_rng_state=False)
-            return result
-        return self._block(layer, hidden)
+        return _computed_twice(self._block, layer, hidden) if self.recompute else self._block(layer, hidden)
 
     def body(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) → the residual (B, T, C) behind the last block."""
@@ -110,16 +113,28 @@ class Student:
             return decoder.head(self._rewritten(HEAD), hidden, tap=self.ranges.tap(HEAD))
 
     def divergence(self, hidden: Tensor, top: Tensor, tokens: Tensor) -> Tensor:
-        """``objective.top_divergence`` of the logits behind the last residuals (T, C) of a window.
+        """Mean ``objective.top_divergence`` of the logits behind the last residuals (B, T, C); top, tokens (B, T, K).
+
+        All windows share one rewritten head, whose matrix is the largest of a small model. Logits are those of one
+        window at a time, and made again for the backward pass.
 
         Raises:
             ResourceError: the memory of the GPU does not suffice.
         """
-        if not torch.is_grad_enabled():
-            return top_divergence(self.head(hidden[None])[0], top, tokens)
         with naming(f"the forward pass of {HEAD}"):
-            model, tap = self._rewritten(HEAD), self.ranges.tap(HEAD)
-            return compiled_divergence(self.compiler, model, hidden, tap, top, tokens)
+            model = self._rewritten(HEAD)
+        windows = zip(hidden, top, tokens, strict=True)
+        return torch.stack([self._divergence_of_window(model, *each) for each in windows]).mean()
+
+    def _divergence_of_window(self, model: Model, hidden: Tensor, top: Tensor, tokens: Tensor) -> Tensor:
+        def compute(hidden: Tensor) -> Tensor:
+            tap = self.ranges.tap(HEAD)  # of its own each time: what one keeps, another pass over it would not find
+            with naming(f"the forward pass of {HEAD}"):
+                if torch.is_grad_enabled():
+                    return compiled_divergence(self.compiler, model, hidden, tap, top, tokens)
+                return top_divergence(decoder.head(model, hidden[None], tap=tap)[0], top, tokens)
+
+        return _computed_twice(compute, hidden)
 
     @torch.no_grad()
     def finished(self, exact: Model) -> Finished:
@@ -166,3 +181,11 @@ class Student:
     def _prefix_of(self, layer: int) -> KVPrefix | None:
         """The prefix with the entries of one layer as the transforms leave them."""
         return with_entries(self.prefix, layer, *self.entries(self.prefix, layer)) if self.prefix else None
+
+
+def _computed_twice(compute: Callable[..., Tensor], *given: Any) -> Tensor:
+    """What is computed again for the backward pass, where there is one, in place of keeping what it needs."""
+    if not torch.is_grad_enabled():
+        return compute(*given)
+    result: Tensor = checkpoint(compute, *given, use_reentrant=False, preserve_rng_state=False)
+    return result

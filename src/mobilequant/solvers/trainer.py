@@ -102,7 +102,7 @@ def _trained(
     run.equalize()
     if done == 0:
         run.check(0)
-    total = schedule.epochs * run.batches
+    total = schedule.steps(len(task.data[0]))
     checked = schedule.check_steps(total)
     batches = itertools.islice(_batches(len(task.data[0]), schedule, order), done, None)
     for step, chosen in enumerate(track(batches, task.name, total - done), start=done):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from mobilequant.arch.architecture import Architecture
 from mobilequant.arch.pair import Kind, ScalePair, consumer_index, producer_index, scale_pairs
 from mobilequant.arch.point import HEAD, part_of
+from mobilequant.solvers.learned.gathered_factor import Gather, Place
 from mobilequant.solvers.learned.piece import Tensors, leaf
 from mobilequant.solvers.scaled_matrix import scaled_matrix
 
@@ -47,113 +46,88 @@ class PairScales:
     ) -> None:
         allowed = frozenset(kinds)
         self._how = how
-        self._pairs = [_Placed.of(arch, p, device) for p in scale_pairs(arch) if p.kind in allowed and not p.tied]
-        self._leaves = {
-            placed.pair.name: leaf(torch.full((placed.pair.num_channels,), how.start, device=device))
-            for placed in self._pairs
-        }
+        pairs = [pair for pair in scale_pairs(arch) if pair.kind in allowed and not pair.tied]
+        self._leaves = {p.name: leaf(torch.full((p.num_channels,), how.start, device=device)) for p in pairs}
+        of_parts: dict[str, list[ScalePair]] = {}
+        for pair in pairs:
+            of_parts.setdefault(HEAD if pair.layer is None else part_of(pair.name), []).append(pair)
+        self._parts = {part: _Part.of(arch, mine, device) for part, mine in of_parts.items()}
 
     def parameters(self, part: str) -> Tensors:
         """One leaf per pair."""
-        return {f"{placed.pair.name}.free_scale": self._leaves[placed.pair.name] for placed in self._in(part)}
+        names = self._parts[part].weights.pairs if part in self._parts else ()
+        return {f"{name}.free_scale": self._leaves[name] for name in names}
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
-        """The folded tensors of a part. Each is rewritten once, by the product of all factors of its rows and columns,
-        because tensors are large and factors are not."""
-        rows, columns = dict[str, Tensor](), dict[str, Tensor]()
-        for placed in self._in(part):
-            scale = self._scale(placed, tensors[f"{placed.pair.producers[0]}.weight"].dtype)
-            divided, multiplied = placed.producers.spread(1 / scale), placed.consumers.spread(scale)
-            for module in placed.pair.producers:
-                rows[module] = divided * rows[module] if module in rows else divided
-            axis = rows if placed.pair.consumer_axis == "output" else columns
-            for module in placed.pair.consumers:
-                axis[module] = multiplied * axis[module] if module in axis else multiplied
+        """The folded tensors of a part. Each is rewritten once, by the factors of its rows and its columns."""
+        if part not in self._parts:
+            return {}
+        mine = self._parts[part]
+        factors = self._factors(mine.weights, tensors[f"{mine.modules[0]}.weight"].dtype)
         changed: Tensors = {}
-        for module in dict.fromkeys((*rows, *columns)):
-            changed |= _folded(tensors, module, rows.get(module), columns.get(module))
+        for module in mine.modules:
+            changed |= _folded(tensors, module, factors.get(_rows(module)), factors.get(_columns(module)))
         return changed
 
     def rewrite_cache(self, keys: Tensor, values: Tensor, part: str) -> tuple[Tensor, Tensor]:
         """Constant keys and values (G, P, D) of a block as the folded projections would have made them."""
-        for placed in self._in(part):
-            if placed.pair.kind == "q_to_k":
-                factor = placed.consumers.spread(self._scale(placed, keys.dtype))
-                keys = keys * factor.view(-1, 1, keys.shape[-1])
-            if placed.pair.kind == "v_to_o":
-                divisor = placed.producers.spread(self._scale(placed, values.dtype))
-                values = values / divisor.view(-1, 1, values.shape[-1])
-        return keys, values
+        entries, mine = {"keys": keys, "values": values}, self._parts.get(part)
+        if mine and mine.cache:
+            for name, factor in self._factors(mine.cache, keys.dtype).items():
+                entries[name] = entries[name] * factor.view(-1, 1, keys.shape[-1])
+        return entries["keys"], entries["values"]
 
-    def _scale(self, placed: _Placed, dtype: torch.dtype) -> Tensor:
-        return self._how.scale(self._leaves[placed.pair.name]).to(dtype)
+    def _factors(self, gather: Gather, dtype: torch.dtype) -> Tensors:
+        leaves = torch.cat([self._leaves[name] for name in gather.pairs])
+        return gather(self._how.scale(leaves).to(dtype))
 
-    def _in(self, part: str) -> list[_Placed]:
-        return [placed for placed in self._pairs if placed.part == part]
+
+@dataclass(frozen=True)
+class _Part:
+    """The modules that pairs of a part reach, and where the scales go: into them, and into what the cache holds."""
+
+    modules: tuple[str, ...]
+    weights: Gather
+    cache: Gather | None
+
+    @classmethod
+    def of(cls, arch: Architecture, pairs: Sequence[ScalePair], device: torch.device) -> _Part:
+        places: dict[str, Place] = {}
+        for pair in pairs:
+            places |= _places(arch, pair)
+        cached = {name: places[side] for pair in pairs for name, side in _cached(pair).items()}
+        modules = tuple(dict.fromkeys(module for pair in pairs for module in (*pair.producers, *pair.consumers)))
+        sizes = {pair.name: pair.num_channels for pair in pairs}
+        return cls(modules, Gather.of(places, sizes, device), Gather.of(cached, sizes, device) if cached else None)
+
+
+def _places(arch: Architecture, pair: ScalePair) -> dict[str, Place]:
+    """Rows and columns of modules; no two pairs meet at one of them."""
+    divided = Place(pair.name, producer_index(arch, pair), divided=True)
+    multiplied = Place(pair.name, consumer_index(arch, pair), divided=False)
+    side = _rows if pair.consumer_axis == "output" else _columns
+    return {_rows(m): divided for m in pair.producers} | {side(m): multiplied for m in pair.consumers}
+
+
+def _cached(pair: ScalePair) -> dict[str, str]:
+    """What a pair scales of the cache, and the place of its factors."""
+    if pair.kind == "q_to_k":
+        return {"keys": _rows(pair.consumers[0])}
+    return {"values": _rows(pair.producers[0])} if pair.kind == "v_to_o" else {}
+
+
+def _rows(module: str) -> str:
+    return f"{module}.rows"
+
+
+def _columns(module: str) -> str:
+    return f"{module}.columns"
 
 
 def _folded(tensors: Mapping[str, Tensor], module: str, rows: Tensor | None, columns: Tensor | None) -> Tensors:
     """A module with its weight rows (or gains) and bias times ``rows``, and its columns times ``columns``."""
     weight, bias = tensors[f"{module}.weight"], tensors.get(f"{module}.bias")
-    rows, columns = (None if each is None else each.to(weight) for each in (rows, columns))
     if rows is None:
         return {f"{module}.weight": scaled_matrix(weight, None, columns)}
     scaled = weight * rows if weight.dim() == 1 else scaled_matrix(weight, rows, columns)
-    return {f"{module}.weight": scaled} | ({} if bias is None else {f"{module}.bias": bias * rows.to(bias)})
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A pair with its index maps on the device, made once because a captured step may not copy from the host."""
-
-    pair: ScalePair
-    part: str
-    producers: _Map
-    consumers: _Map
-
-    @classmethod
-    def of(cls, arch: Architecture, pair: ScalePair, device: torch.device) -> _Placed:
-        part = HEAD if pair.layer is None else part_of(pair.name)
-        maps = (_Map.of(index(arch, pair), pair.num_channels, device) for index in (producer_index, consumer_index))
-        return cls(pair, part, *maps)
-
-
-@dataclass(frozen=True)
-class _Map:
-    """Which entry of a free scale belongs to each channel, and back: the channels (entries, most) of each entry, filled
-    up with a channel that does not exist. None where both are the same."""
-
-    entries: Tensor | None
-    channels: Tensor | None
-
-    @classmethod
-    def of(cls, index: list[int], num_entries: int, device: torch.device) -> _Map:
-        if index == list(range(num_entries)):
-            return cls(None, None)
-        channels: list[list[int]] = [[] for _ in range(num_entries)]
-        for channel, entry in enumerate(index):
-            channels[entry].append(channel)
-        most = max(map(len, channels))
-        filled = [each + [len(index)] * (most - len(each)) for each in channels]
-        return cls(torch.tensor(index, device=device), torch.tensor(filled, device=device))
-
-    def spread(self, scale: Tensor) -> Tensor:
-        """One number per channel."""
-        return scale if self.entries is None else _spread(scale, self.entries, self.channels)
-
-
-class _Spread(torch.autograd.Function):
-    """Indexing whose gradient is a sum in a fixed order, in place of a sort for each (and so the same each time)."""
-
-    @staticmethod
-    def forward(ctx: Any, scale: Tensor, entries: Tensor, channels: Tensor) -> Tensor:
-        ctx.save_for_backward(channels)
-        return scale[entries]
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        (channels,) = ctx.saved_tensors
-        return F.pad(grad_outputs[0], (0, 1))[channels].sum(1), None, None
-
-
-_spread: Callable[..., Tensor] = _Spread.apply
+    return {f"{module}.weight": scaled} | ({} if bias is None else {f"{module}.bias": bias * rows})

@@ -64,12 +64,17 @@ class RoundedWeights:
 
     def rewrite(self, tensors: Mapping[str, Tensor], part: str) -> Tensors:
         """The rounded matrices of a part."""
-        return {f"{n}.weight": self._rounded(n, tensors) for n in self._shares if part_of(n) == part}
+        names = [name for name in self._shares if part_of(name) == part]
+        if not names:
+            return {}
+        with torch.no_grad():  # all at once: on a GPU each would be a kernel
+            growths = torch._foreach_exp([self._shares[name] for name in names])
+        return {f"{n}.weight": self._rounded(n, tensors, each) for n, each in zip(names, growths, strict=True)}
 
-    def _rounded(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    def _rounded(self, name: str, tensors: Mapping[str, Tensor], growth: Tensor) -> Tensor:
         weight = tensors[f"{name}.weight"]
         rows, qtype = self._rows(name, weight), self._scheme.weight_qtype(name)
-        return round_rows(rows, self._shares[name], self._offsets.get(name), qtype).view_as(weight)
+        return round_rows(rows, self._shares[name], self._offsets.get(name), qtype, growth).view_as(weight)
 
     def _rows(self, name: str, weight: Tensor) -> Tensor:
         """Whatever shares one scale, as rows (R, W)."""
