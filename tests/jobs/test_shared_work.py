@@ -43,6 +43,28 @@ def test_what_two_schemes_share_is_done_once_and_changes_no_byte(job, monkeypatc
 
 
 @pytest.mark.parametrize(
+    ("changes", "found_again"),
+    [
+        ({"methods": (*PREPARING[1:], "rtn")}, False),
+        ({"seed": 1}, False),
+        ({"data": {"count": 3}}, True),
+        ({"prefix": {"max_tokens": 3}}, True),
+    ],
+)
+def test_a_prefix_that_was_looked_for_alike_is_taken_over(job, calibration_text, monkeypatch, changes, found_again):
+    if "data" in changes:
+        changes = {"data": {"text": str(calibration_text), "window": 24, "seed": 0, **changes["data"]}}
+    first, second = job("first"), job("second", **changes)
+    first.run()
+    monkeypatch.setattr(quantize_module, "find_prefix", forbidden)
+    if found_again:
+        with pytest.raises(AssertionError, match="computed again"):
+            second.run(after=first)
+    else:
+        second.run(after=first)
+
+
+@pytest.mark.parametrize(
     ("changes", "shared"),
     [
         ({}, ALL | {"4-rtn"}),

@@ -30,7 +30,7 @@ from mobilequant.jobs.fit import require_fit
 from mobilequant.jobs.package import write_package
 from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.jobs.self_generated import SelfGenerated, self_generated
-from mobilequant.jobs.shared_work import shared_steps
+from mobilequant.jobs.shared_work import search_alike, shared_steps
 from mobilequant.jobs.training_plan import batch_of
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
@@ -184,9 +184,9 @@ class Job:
         self, workspace: Workspace, training: Sample | None, after: Job | None, track: Track
     ) -> QuantizedModel:
         checkpoint: Checkpoint = workspace
-        if after is not None and (steps := shared_steps(after, self)):
+        if after is not None and search_alike(after, self):
             lender = Workspace(after.work_dir)
-            checkpoint = Borrowing(workspace, lender, steps)
+            checkpoint = Borrowing(workspace, lender, shared_steps(after, self))
             if (tokens := lender.note(_PREFIX)) is not None:
                 workspace.keep_note(_PREFIX, tokens)
         quantized = self._run_methods(self._prefix(workspace, track), training, checkpoint, track)

@@ -24,16 +24,21 @@ def shared_steps(earlier: Job, later: Job) -> frozenset[str]:
     return frozenset(step_name(number, method) for number, (_, method) in enumerate(pairs))
 
 
-def _start_alike(earlier: Job, later: Job) -> bool:
-    """Whether both see the same model, windows, prefix, seed and formats of activations."""
-    one, other = earlier.recipe, later.recipe
+def search_alike(earlier: Job, later: Job) -> bool:
+    """Whether both look for their constant prefix in the same way: in the same model and windows."""
     return (
-        (one.prefix, one.seed) == (other.prefix, other.seed)
-        and one.base_scheme().rounds_activations_like(other.base_scheme())
+        earlier.recipe.prefix == later.recipe.prefix
         and earlier.windows.device == later.windows.device
         and torch.equal(earlier.windows, later.windows)
         and earlier.model_sha256 == later.model_sha256
     )
+
+
+def _start_alike(earlier: Job, later: Job) -> bool:
+    """Whether both see the same model, windows, prefix, seed and formats of activations."""
+    one, other = earlier.recipe, later.recipe
+    schemes = one.base_scheme(), other.base_scheme()
+    return one.seed == other.seed and schemes[0].rounds_activations_like(schemes[1]) and search_alike(earlier, later)
 
 
 def _round_alike(earlier: Job, later: Job) -> bool:
