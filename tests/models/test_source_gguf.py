@@ -294,21 +294,6 @@ def test_no_tokenizer_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache" / "models").iterdir())
 
 
-def test_merges_that_transformers_loses_are_noticed(complete, tmp_path, monkeypatch):
-    """Release 5.17 makes a Unigram tokenizer of Gemma's merges: every text is cut into twice as many tokens."""
-    import tokenizers
-    import transformers
-
-    monkeypatch.setenv("MOBILEQUANT_CACHE", str(tmp_path))
-    unigram = tokenizers.Tokenizer(tokenizers.models.Unigram([("<s>", 0.0), ("a", -1.0)], unk_id=0))
-    wrong = transformers.PreTrainedTokenizerFast(tokenizer_object=unigram)
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: wrong)
-    with pytest.raises(CheckpointError, match=r"tiny\.gguf has merges, and transformers .* makes a Unigram") as raised:
-        resolve(str(complete))
-    assert "transformers>=5.23" in raised.value.remedy
-    assert not list((tmp_path / "models").iterdir())
-
-
 def test_truncated_file_tells_both_numbers(complete, tmp_path):
     content = complete.read_bytes()
     (tmp_path / "cut.gguf").write_bytes(content[:-1000])
