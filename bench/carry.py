@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -79,7 +80,8 @@ def pack(arguments: argparse.Namespace) -> None:
 
 
 def downloaded(folder: Path, python: str) -> list[Path]:
-    """The wheels for the other machine, in the releases that this project is tested with."""
+    """The wheels for the other machine, in the releases that are installed here; none of an earlier time."""
+    shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", "--dest", str(folder)]
     command += [word for platform in PLATFORMS for word in ("--platform", platform)]
@@ -117,6 +119,7 @@ def unpack(arguments: argparse.Namespace) -> None:
         wheels = sorted((cache / "wheels").glob("*.whl"))
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--upgrade"]
         subprocess.run([*command, "--target", str(arguments.site), *map(str, wheels)], check=True)
+        shutil.rmtree(cache / "wheels")
     environment = {**os.environ, "PYTHONPATH": f"{arguments.site}{os.pathsep}{SOURCE}", "HF_HUB_OFFLINE": "1"}
     converting = [
         subprocess.Popen([sys.executable, "-c", _CONVERT, name], env=environment) for name in names if name != BASE
