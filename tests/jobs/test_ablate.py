@@ -13,7 +13,7 @@ from mobilequant.jobs.ablate import DYNAMIC, ablate
 from mobilequant.jobs.ladder import ladder
 from mobilequant.methods.registry import make
 from mobilequant.pipeline.lock import claimed
-from mobilequant.pipeline.recipe import CalibrationData
+from mobilequant.pipeline.recipe import CalibrationData, load_recipe
 
 WINDOW = 16
 
@@ -75,6 +75,14 @@ def test_rungs_are_different_recipes_of_known_methods(width):
     for rung in rungs:
         assert rung.recipe.seed == 3
         assert all(make(entry.name, entry.options) for entry in rung.recipe.methods)
+
+
+@pytest.mark.parametrize("width", ["w8a8", "w4a8", "w4g64a8"])
+def test_the_rung_before_the_last_is_the_preset(width):
+    preset = load_recipe(f"{width}-best")
+    rung = ladder(width, preset.data, preset.training, preset.seed)[-2]
+    about = {"summary", "measured"}
+    assert rung.recipe.model_dump(exclude=about) == preset.model_dump(exclude=about)
 
 
 def test_an_unknown_width_is_refused():

@@ -29,6 +29,7 @@ def require_device_memory(needed_bytes: int, device: str) -> None:
     """
     if torch.device(device).type != "cuda":
         return
+    torch.cuda.empty_cache()  # memory that this process keeps of earlier work is free for it
     free_bytes, _ = torch.cuda.mem_get_info(device)
     if needed_bytes > free_bytes:
         raise ResourceError(
