@@ -9,18 +9,24 @@ import pytest
 
 from mobilequant.errors import UsageError
 from mobilequant.jobs import ablate as ablate_module
+from mobilequant.jobs import quantize as quantize_module
 from mobilequant.jobs.ablate import DYNAMIC, ablate
 from mobilequant.jobs.ladder import ladder
+from mobilequant.jobs.quantize import quantize
 from mobilequant.methods.registry import make
+from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline.lock import claimed
 from mobilequant.pipeline.recipe import CalibrationData, load_recipe
 
 WINDOW = 16
 
 
+def sampled(text):
+    return tuple(CalibrationData(text=str(text), window=WINDOW, count=count) for count in (4, 24))
+
+
 def run(model, work, calibration_text, scoring_text):
-    data = CalibrationData(text=str(calibration_text), window=WINDOW, count=4)
-    training = CalibrationData(text=str(calibration_text), window=WINDOW, count=24)
+    data, training = sampled(calibration_text)
     return ablate(
         model,
         work=work,
@@ -34,7 +40,15 @@ def run(model, work, calibration_text, scoring_text):
 
 
 def test_each_rung_adds_one_idea_and_is_kept(tiny_checkpoint, calibration_text, scoring_text, tmp_path, monkeypatch):
+    searched = []
+
+    def search(*args, max_tokens, **options):
+        searched.append(max_tokens)
+        return find_prefix(*args, max_tokens=max_tokens, **options)
+
+    monkeypatch.setattr(quantize_module, "find_prefix", search)
     found = run(tiny_checkpoint, tmp_path / "work", calibration_text, scoring_text)
+    assert searched == [0, 2]  # each prefix once: what rungs have in common is taken over
     rows = found["widths"]["w4a8"]
     data = CalibrationData(text="sotu")
     assert [row["name"] for row in rows] == [*(rung.name for rung in ladder("w4a8", data, None, 0)), DYNAMIC]
@@ -43,7 +57,13 @@ def test_each_rung_adds_one_idea_and_is_kept(tiny_checkpoint, calibration_text, 
     assert json.loads((tmp_path / "work" / "ablation.json").read_text()) == json.loads(json.dumps(found))
     assert ElementTree.parse(tmp_path / "work" / "ablation.svg").getroot().tag.endswith("svg")
 
-    monkeypatch.setattr(ablate_module, "quantize", lambda *_, **__: pytest.fail("a rung was done again"))
+    *_, tuned = sorted((tmp_path / "work" / "w4a8").glob("*-weights-tuned-stage-c"))
+    recipe = ladder("w4a8", *sampled(calibration_text), 0)[-1].recipe
+    alone = quantize(tiny_checkpoint, recipe=recipe, out=tmp_path / "alone")
+    for file in alone.iterdir():
+        assert (tuned / file.name).read_bytes() == file.read_bytes(), file.name
+
+    monkeypatch.setattr(ablate_module, "prepare", lambda *_, **__: pytest.fail("a rung was done again"))
     assert run(tiny_checkpoint, tmp_path / "work", calibration_text, scoring_text) == found
     with pytest.raises(UsageError, match="holds a ladder with another text"):
         run(tiny_checkpoint, tmp_path / "work", calibration_text, "wiki_squad")

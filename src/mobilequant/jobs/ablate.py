@@ -2,6 +2,7 @@
 
 WORK/w4a8/03-prefix/           the package of a rung
 WORK/w4a8/03-prefix.json       its scores: a rung that has them is not done again
+WORK/w4a8/03-prefix.work/      its finished units, for rungs that begin like it
 WORK/w4a8/03-prefix.claim/     while a process is at it: several may work in one folder, on one GPU or on many
 WORK/notes/settings.json       what all of these were made with
 WORK/ablation.json, .svg       all of it, when it is done
@@ -13,8 +14,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,9 @@ from mobilequant.jobs.executor import dynamic_executor, float_executor
 from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.ladder import Rung, ladder
 from mobilequant.jobs.package import open_package
-from mobilequant.jobs.quantize import quantize
+from mobilequant.jobs.quantize import Job, prepare
 from mobilequant.jobs.simulation import load_simulation
+from mobilequant.methods.registry import make
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.lock import claimed
@@ -75,12 +78,15 @@ def ablate(
     settings = {"model": str(model), **scoring, "seed": seed, "data": data.model_dump(), "training": trained}
     _require_same(folder, {key: each for key, each in settings.items() if key != "device"})
     tasks: dict[str, list[_Task]] = {}
+    steps: list[_Step] = []
     for width in widths:
-        rungs = ladder(width, data, training, seed)
-        places = [_place(folder / width, number, rung) for number, rung in enumerate(rungs)]
-        makes = [partial(_rung, model, *pair, scoring, track) for pair in zip(rungs, places, strict=True)]
-        bound = _Task(folder / width / "dynamic", partial(_bound, places[-1], scoring, track), places[-1])
-        tasks[width] = [*map(_Task, places, makes), bound]
+        tasks[width] = []
+        for number, rung in enumerate(ladder(width, data, training, seed)):
+            step = _Step(rung, _place(folder / width, number, rung))
+            tasks[width].append(_Task(step.place, partial(_made, model, step, tuple(steps), scoring, track)))
+            steps.append(step)
+        last = steps[-1].place
+        tasks[width].append(_Task(folder / width / "dynamic", partial(_bound, last, scoring, track), last))
     _make_all([task for each in tasks.values() for task in each])
     rows = {width: [json.loads(task.result.read_text()) for task in each] for width, each in tasks.items()}
     found = {"model": settings.pop("model"), "settings": settings, "widths": rows}
@@ -142,21 +148,39 @@ def _place(folder: Path, number: int, rung: Rung) -> Path:
     return folder / "-".join([f"{number:02}", *words])
 
 
-def _rung(model: str | Path, rung: Rung, place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]:
-    """The package of one rung, and its scores."""
-    quantize(
-        model,
-        recipe=rung.recipe,
-        out=place,
-        work_dir=place.with_suffix(".work"),
-        resume=True,
-        force=True,
-        device=scoring["device"],
-        track=track,
-    )
+@dataclass(frozen=True)
+class _Step:
+    """A rung, and the folder of its package."""
+
+    rung: Rung
+    place: Path
+
+    @property
+    def work_dir(self) -> Path:
+        return self.place.with_suffix(".work")
+
+    @property
+    def is_done(self) -> bool:
+        return self.place.with_suffix(".json").exists()
+
+    def begins_like(self, other: _Step) -> int:
+        """With how many methods both begin; less than none where already the prefix is another."""
+        mine, its = self.rung.recipe, other.rung.recipe
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(mine.methods, its.methods, strict=False))
+        return len(list(pairs)) if mine.prefix == its.prefix else -1
+
+
+def _made(
+    model: str | Path, step: _Step, before: Sequence[_Step], scoring: dict[str, Any], track: Track
+) -> dict[str, Any]:
+    """The package of one rung, and its scores; what it has in common with one ``before`` it is taken from there."""
+    place, device = step.place, scoring["device"]
+    job = prepare(model, step.rung.recipe, out=place, work_dir=step.work_dir, force=True, device=device, track=track)
+    nearest = max((each for each in before if each.is_done), key=step.begins_like, default=None)
+    job.run(resume=True, force=True, after=_finished(job, nearest) if nearest else None, track=track)
     scores, about = evaluate(place, **scoring, track=track), inspect(place)
     return {
-        "name": rung.name,
+        "name": step.rung.name,
         "float_ppl": scores["float"]["ppl"],
         **{key: scores["integer"][key] for key in ("ppl", "ppl_ratio", "kl", "top1")},
         "fake_quant_ppl": scores["fake_quant"]["ppl"],
@@ -166,6 +190,13 @@ def _rung(model: str | Path, rung: Rung, place: Path, scoring: dict[str, Any], t
         "hashes": scores["hashes"],
         "environment": scores["environment"],
     }
+
+
+def _finished(job: Job, step: _Step) -> Job:
+    """The job of a rung that is done, on the model and the windows of this one."""
+    recipe = step.rung.recipe
+    methods = [make(entry.name, entry.options) for entry in recipe.methods]
+    return replace(job, recipe=recipe, methods=methods, out=step.place, work_dir=step.work_dir)
 
 
 def _bound(place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]:
