@@ -13,7 +13,7 @@ from mobilequant.jobs import quantize as quantize_module
 from mobilequant.jobs.ablate import DYNAMIC, ablate
 from mobilequant.jobs.ladder import ladder
 from mobilequant.jobs.quantize import quantize
-from mobilequant.methods.registry import make
+from mobilequant.methods.registry import make_all
 from mobilequant.observe.sink import find_prefix
 from mobilequant.pipeline.lock import claimed
 from mobilequant.pipeline.recipe import CalibrationData, load_recipe
@@ -94,7 +94,7 @@ def test_rungs_are_different_recipes_of_known_methods(width):
     assert len({rung.recipe.model_dump_json() for rung in rungs}) == len(rungs)
     for rung in rungs:
         assert rung.recipe.seed == 3
-        assert all(make(entry.name, entry.options) for entry in rung.recipe.methods)
+        assert all(make_all(rung.recipe))
 
 
 @pytest.mark.parametrize("width", ["w8a8", "w4a8", "w4g64a8"])

@@ -35,7 +35,7 @@ from mobilequant.jobs.ladder import Rung, ladder
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import Job, prepare
 from mobilequant.jobs.simulation import load_simulation
-from mobilequant.methods.registry import make
+from mobilequant.methods.registry import make_all
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.atomic_file import write_atomically
 from mobilequant.pipeline.lock import claimed
@@ -124,11 +124,11 @@ class _Task:
 
     @property
     def result(self) -> Path:
-        return self.place.with_suffix(".json")
+        return _result(self.place)
 
     def tried(self) -> bool:
         """Do it, unless another process is at it or at what it needs; whether it is done."""
-        if self.behind is not None and not self.behind.with_suffix(".json").exists():
+        if self.behind is not None and not _result(self.behind).exists():
             return False
         with claimed(self.place.with_suffix(".claim")) as mine:
             if mine and not self.result.exists():
@@ -148,6 +148,11 @@ def _place(folder: Path, number: int, rung: Rung) -> Path:
     return folder / "-".join([f"{number:02}", *words])
 
 
+def _result(place: Path) -> Path:
+    """Where the scores of a package lie; it is done when they do."""
+    return place.with_suffix(".json")
+
+
 @dataclass(frozen=True)
 class _Step:
     """A rung, and the folder of its package."""
@@ -161,7 +166,7 @@ class _Step:
 
     @property
     def is_done(self) -> bool:
-        return self.place.with_suffix(".json").exists()
+        return _result(self.place).exists()
 
     def begins_like(self, other: _Step) -> int:
         """With how many methods both begin; less than none where already the prefix is another."""
@@ -195,8 +200,7 @@ def _made(
 def _finished(job: Job, step: _Step) -> Job:
     """The job of a rung that is done, on the model and the windows of this one."""
     recipe = step.rung.recipe
-    methods = [make(entry.name, entry.options) for entry in recipe.methods]
-    return replace(job, recipe=recipe, methods=methods, out=step.place, work_dir=step.work_dir)
+    return replace(job, recipe=recipe, methods=make_all(recipe), out=step.place, work_dir=step.work_dir)
 
 
 def _bound(place: Path, scoring: dict[str, Any], track: Track) -> dict[str, Any]:

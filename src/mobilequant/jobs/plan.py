@@ -15,7 +15,7 @@ from mobilequant.arch.architecture import Architecture
 from mobilequant.jobs.model_size import block_parameters, matrix_sizes, table_parameters
 from mobilequant.jobs.training_plan import TrainingCost, training_cost
 from mobilequant.jobs.writing_plan import writing_cost
-from mobilequant.methods.registry import make
+from mobilequant.methods.registry import make_all
 from mobilequant.methods.rotate.method import Rotate
 from mobilequant.methods.sixteen_bit.method import CHOICE_WINDOWS, SixteenBit, SixteenBitConfig
 from mobilequant.pipeline.method import Method
@@ -47,7 +47,7 @@ def plan_quantize(arch: Architecture, recipe: Recipe, flops_per_s: float, device
     place = "cuda" if on_gpu else "cpu"
     training = _training(stored, recipe, place)
     blocks, tables = block_parameters(arch), table_parameters(stored)
-    passes = sum(_passes(method, arch, recipe.data.count) for method in _methods(recipe))
+    passes = sum(_passes(method, arch, recipe.data.count) for method in make_all(recipe))
     passes += _PREFIX_PASSES if recipe.prefix.max_tokens else 0.0
     tokens = recipe.data.window * recipe.data.count
     operations = 2.0 * (blocks + table) * tokens * passes * _OVERHEAD + sum(each.operations for each in training)
@@ -79,27 +79,23 @@ def _passes(method: Method, arch: Architecture, count: int) -> float:
 def _training(arch: Architecture, recipe: Recipe, device: str) -> list[TrainingCost]:
     """What each method that trains costs, and what it costs to write what they train on."""
     data, scheme = recipe.training or recipe.data, recipe.base_scheme()
-    found = (training_cost(method, arch, scheme, data, device) for method in _methods(recipe))
+    found = (training_cost(method, arch, scheme, data, device) for method in make_all(recipe))
     written = [writing_cost(arch, data, device)] if data.text == SELF_GENERATED else []
     return [*written, *(cost for cost in found if cost is not None)]
 
 
 def _stored(arch: Architecture, recipe: Recipe) -> Architecture:
     """The architecture behind the recipe: where it rotates the residual, the head is a matrix of its own."""
-    rotated = any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in _methods(recipe))
+    rotated = any(isinstance(method, Rotate) and method.rotates_residual(arch) for method in make_all(recipe))
     return replace(arch, tied_head=False) if rotated else arch
 
 
 def _kept_bytes(arch: Architecture, recipe: Recipe, parameters: int) -> int:
     """What checkpoints keep of all methods that do not train: a byte per code, the matrices of rotations, and little of
     anything else."""
-    rotations = sum(isinstance(method, Rotate) for method in _methods(recipe))
+    rotations = sum(isinstance(method, Rotate) for method in make_all(recipe))
     heads = arch.num_layers * arch.num_kv_heads * arch.head_dim**2
     return parameters + rotations * (arch.hidden_size**2 + heads) * _DOUBLE_BYTES + parameters // 16
-
-
-def _methods(recipe: Recipe) -> list[Method]:
-    return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
 def evaluate_time_s(arch: Architecture, tokens: int, flops_per_s: float) -> float:
@@ -126,7 +122,7 @@ def _working_bytes(arch: Architecture, recipe: Recipe) -> int:
     squares = {columns**2 for _, columns in matrix_sizes(arch).values()}
     hessians = sum(squares) * _FLOAT_BYTES + _SOLVER_COPIES * max(squares) * _DOUBLE_BYTES
     block = _BLOCK_COPIES * block_parameters(arch) // arch.num_layers * _FLOAT_BYTES
-    solves = any(method.name == "gptq" for method in _methods(recipe))
+    solves = any(method.name == "gptq" for method in make_all(recipe))
     return logits + scores + residuals + max(block, hessians if solves else 0)
 
 

@@ -32,7 +32,7 @@ from mobilequant.jobs.plan import measured_flops_per_s, plan_quantize
 from mobilequant.jobs.self_generated import SelfGenerated, self_generated
 from mobilequant.jobs.shared_work import search_alike, shared_steps
 from mobilequant.jobs.training_plan import batch_of
-from mobilequant.methods.registry import make
+from mobilequant.methods.registry import make_all
 from mobilequant.methods.run import run_methods
 from mobilequant.models.model import Model
 from mobilequant.models.quantized import QuantizedModel
@@ -260,7 +260,7 @@ def prepare(
     _require_apart(out, work)
     if parallel.rank() == 0:
         require_free(out, force=force, marker=MANIFEST)
-    methods = _make_methods(recipe)
+    methods = make_all(recipe)
     for method in methods:
         if (batch := batch_of(method, recipe.training or recipe.data)) is not None:
             parallel.require_divisible(batch, f"method {method.name!r}")
@@ -289,10 +289,6 @@ def _drawn(model: Model, data: CalibrationData, device: str) -> Sample:
 
 def _for_training(model: Model, data: CalibrationData, device: str) -> Sample | SelfGenerated:
     return self_generated(model, data) if data.text == SELF_GENERATED else _drawn(model, data, device)
-
-
-def _make_methods(recipe: Recipe) -> list[Method]:
-    return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
 def _require_apart(out: Path, work_dir: Path) -> None:

@@ -23,6 +23,7 @@ from mobilequant.methods.signround.method import SignRound
 from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.methods.smoothquant.method import SmoothQuant
 from mobilequant.pipeline.method import FrozenConfig, Method
+from mobilequant.pipeline.recipe import Recipe
 
 _IN_ORDER = (
     *(Rotate, LearnedRotation, RotateKeys, Center, Ptf, SmoothQuant, Ranges, SixteenBit, Rtn, Gptq),
@@ -51,6 +52,15 @@ def make(name: str, options: Mapping[str, Any]) -> Method:
         raise UsageError(f"method {name!r}: {_first_problem(error)}", _allowed(name, method.Config)) from error
     made: Method = method(config)
     return made
+
+
+def make_all(recipe: Recipe) -> list[Method]:
+    """The methods of a recipe, in its order.
+
+    Raises:
+        UsageError: as ``make``.
+    """
+    return [make(entry.name, entry.options) for entry in recipe.methods]
 
 
 def _first_problem(error: ValidationError) -> str:
