@@ -1,10 +1,12 @@
 """A run that takes over what another has finished ends in the bytes that it would have made alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from mobilequant.jobs import quantize as quantize_module
 from mobilequant.jobs.quantize import prepare
-from mobilequant.jobs.shared_work import shared_steps
+from mobilequant.jobs.shared_work import nearest, shared_steps
 from mobilequant.methods import run as run_module
 from mobilequant.methods.sixteen_bit.method import SixteenBit
 from mobilequant.pipeline.recipe import Recipe, load_recipe
@@ -96,3 +98,15 @@ def test_another_model_shares_nothing(job, tmp_path):
     name, tensor = next(iter(second.model.tensors.items()))
     object.__setattr__(second, "model", second.model.with_tensors({name: tensor + 1}))
     assert shared_steps(first, second) == frozenset()
+
+
+def test_the_job_that_spares_the_most_is_the_nearest(job, monkeypatch):
+    later = job("later", methods=(*PREPARING, "gptq"))
+    changed = [{"prefix": {"tokens": (3,)}}, {"seed": 1}, {"methods": (PREPARING[0], "rtn")}, {}]
+    recipes = [job(f"{number}", **changes) for number, changes in enumerate(changed)]
+    monkeypatch.setattr(quantize_module, "model_sha256", forbidden)  # one model, held once, needs no digest
+    jobs = [replace(each, model=later.model) for each in recipes]
+    assert nearest([], later) is None
+    for count in range(1, len(jobs) + 1):
+        assert nearest(jobs[:count], later) is jobs[count - 1]
+        assert nearest(jobs[count - 1 :: -1], later) is jobs[count - 1]

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from mobilequant.jobs.inspect import inspect
 from mobilequant.jobs.ladder import Rung, ladder
 from mobilequant.jobs.package import open_package
 from mobilequant.jobs.quantize import Job, prepare
+from mobilequant.jobs.shared_work import nearest
 from mobilequant.jobs.simulation import load_simulation
 from mobilequant.methods.registry import make_all
 from mobilequant.models.tokenizer import Tokenizer
@@ -168,12 +168,6 @@ class _Step:
     def is_done(self) -> bool:
         return _result(self.place).exists()
 
-    def begins_like(self, other: _Step) -> int:
-        """With how many methods both begin; less than none where already the prefix is another."""
-        mine, its = self.rung.recipe, other.rung.recipe
-        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(mine.methods, its.methods, strict=False))
-        return len(list(pairs)) if mine.prefix == its.prefix else -1
-
 
 def _made(
     model: str | Path, step: _Step, before: Sequence[_Step], scoring: dict[str, Any], track: Track
@@ -181,8 +175,8 @@ def _made(
     """The package of one rung, and its scores; what it has in common with one ``before`` it is taken from there."""
     place, device = step.place, scoring["device"]
     job = prepare(model, step.rung.recipe, out=place, work_dir=step.work_dir, force=True, device=device, track=track)
-    nearest = max((each for each in before if each.is_done), key=step.begins_like, default=None)
-    job.run(resume=True, force=True, after=_finished(job, nearest) if nearest else None, track=track)
+    finished = [_finished(job, each) for each in before if each.is_done]
+    job.run(resume=True, force=True, after=nearest(finished, job), track=track)
     scores, about = evaluate(place, **scoring, track=track), inspect(place)
     return {
         "name": step.rung.name,

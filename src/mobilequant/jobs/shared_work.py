@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,18 @@ def shared_steps(earlier: Job, later: Job) -> frozenset[str]:
     return frozenset(step_name(number, method) for number, (_, method) in enumerate(pairs))
 
 
+def nearest(earlier: Iterable[Job], later: Job) -> Job | None:
+    """The one that spares ``later`` the most steps, or at least the search for the prefix."""
+    return max(earlier, key=lambda job: (search_alike(job, later), len(shared_steps(job, later))), default=None)
+
+
 def search_alike(earlier: Job, later: Job) -> bool:
     """Whether both look for their constant prefix in the same way: in the same model and windows."""
     return (
         earlier.recipe.prefix == later.recipe.prefix
         and earlier.windows.device == later.windows.device
         and torch.equal(earlier.windows, later.windows)
-        and earlier.model_sha256 == later.model_sha256
+        and (earlier.model is later.model or earlier.model_sha256 == later.model_sha256)
     )
 
 
