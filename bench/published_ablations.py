@@ -12,7 +12,8 @@ Gemma is hardly a language model; the paper goes without).
 
 ``published/row.py`` says which rows these are and what the paper varies. --epochs is how often the most windows are
 seen. Prints the plan with its time first, then each row; adds a line per row to bench/results/published_ablations.jsonl
-as it ends, and does no row again that is there. Draws the data rows as published_ablations.svg, and ends with a table.
+as it ends, and does no row again that is there. Draws the data rows as published_ablations-EPOCHS.svg, and ends with a
+table.
 Training is chaotic on these models: below 5 % a difference needs more seeds.
 """
 
@@ -55,7 +56,7 @@ def main(given: Sequence[str] | None = None) -> int:
     found = {row: scores for row in wanted if (scores := results.found(row)) is not None}
     drawing = chart(wanted, found, arguments.budget)
     if drawing:
-        write_text(arguments.results.with_suffix(".svg"), drawing)
+        write_text(arguments.results.with_name(f"{arguments.results.stem}-{arguments.epochs}.svg"), drawing)
     print(f"\n{markdown(wanted, found)}\n\n{effects(wanted, found, arguments.budget)}", flush=True)
     return 2 if left else 0
 

@@ -154,7 +154,7 @@ def test_every_row_is_in_the_table_and_none_is_made_twice(tiny, tmp_path, capsys
     assert said.count("### ") == 4 and "not run yet" not in said
     assert "smollm: 25 of 25 rows" in said and "| up→down | smoothing |" in said
     assert "windows: 2 → 4" in said and "equal epochs" in said
-    assert (tmp_path / "ablations.svg").read_text().startswith("<svg")
+    assert (tmp_path / "ablations-1.svg").read_text().startswith("<svg")
 
     monkeypatch.setattr(published_ablations, "make", lambda *_: pytest.fail("a row was made again"))
     tiny.clear()
@@ -168,7 +168,7 @@ def test_what_is_left_is_made_later(tiny, tmp_path, capsys):
     assert run(tmp_path, *more, "--deadline", "-1") == 2
     said = capsys.readouterr().out
     assert said.count("no time") == said.count("not run yet") == 11
-    assert not (tmp_path / "ablations.svg").exists() and not (tmp_path / "ablations.jsonl").exists()
+    assert not (tmp_path / "ablations-1.svg").exists() and not (tmp_path / "ablations.jsonl").exists()
     assert run(tmp_path, *more) == 0
     assert len(lines(tmp_path)) == 11
     assert run(tmp_path, *more, "--seed", "1") == 0

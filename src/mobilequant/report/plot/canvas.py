@@ -82,9 +82,15 @@ def label(text: str) -> str:
     return f" {short}" if short.startswith("_") else short
 
 
-def log_axis(axes: Axes) -> None:
-    """A logarithmic vertical axis whose decades are spelled as plain numbers."""
-    axes.set_yscale("log")
+def log_axis(axes: Axes, linear_below: float | None = None) -> None:
+    """A logarithmic vertical axis whose decades are spelled as plain numbers.
+
+    Values between ``-linear_below`` and ``linear_below`` are drawn in proportion, zero among them.
+    """
+    if linear_below is None:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=linear_below)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
     axes.tick_params(axis="y", which="minor", length=0, labelleft=False)
 

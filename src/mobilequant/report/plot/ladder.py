@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mobilequant.report.plot.canvas import INK, MUTED, SERIES, figure, log_axis, standalone, styled
 
 _PERCENT = 100.0
+_LINEAR_BELOW = 1.0  # percent
 
 
 @styled
 def ladder_plot(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """An SVG file: perplexity over float in percent, logarithmic; the last entry of a width is its bound."""
-    names = [row["name"] for row in next(iter(rows.values()))][:-1]
+    """An SVG file: perplexity over float in percent, in proportion below 1 % and logarithmic above.
+
+    The last entry of a width is its bound. Widths need not have the same rungs: a line passes by what it has not.
+    """
+    names = rungs([row["name"] for row in entries[:-1]] for entries in rows.values())
     made, (axes,) = figure(8.6, 4.6)
-    for (width, entries), colour in zip(rows.items(), SERIES, strict=False):
-        losses = [max(_loss(row), 0.01) for row in entries]
-        axes.plot(range(len(names)), losses[:-1], marker="o", markersize=5, linewidth=1.8, color=colour, label=width)
-        axes.axhline(losses[-1], linewidth=1.0, linestyle=(0, (4, 3)), color=colour)
-        note = f"{width}, activations rounded per token: {_loss(entries[-1]):.1f} %"
-        axes.annotate(note, (0, losses[-1]), xytext=(2, 3), textcoords="offset points", fontsize=8, color=MUTED)
-        last = f"{_loss(entries[-2]):.1f} %"
-        axes.annotate(last, (len(names) - 1, losses[-2]), xytext=(7, 0), textcoords="offset points", va="center")
-    log_axis(axes)
+    for (width, (*entries, bound)), colour in zip(rows.items(), SERIES, strict=False):
+        places, losses = [names.index(row["name"]) for row in entries], [_loss(row) for row in entries]
+        axes.plot(places, losses, marker="o", markersize=5, linewidth=1.8, color=colour, label=width)
+        axes.axhline(_loss(bound), linewidth=1.0, linestyle=(0, (4, 3)), color=colour)
+        note = f"{width}, rounded per token: {_loss(bound):.1f} %"
+        axes.annotate(note, (0, _loss(bound)), xytext=(2, 3), textcoords="offset points", fontsize=8, color=MUTED)
+        last = f"{losses[-1]:.1f} %"
+        axes.annotate(last, (places[-1], losses[-1]), xytext=(7, 0), textcoords="offset points", va="center")
+    log_axis(axes, linear_below=_LINEAR_BELOW)
+    drawn = [_loss(row) for entries in rows.values() for row in entries]
+    axes.set_ylim(min(0.0, *drawn) - _LINEAR_BELOW / 2, 2 * max(_LINEAR_BELOW, *drawn))
     axes.set_xticks(range(len(names)), names, rotation=28, ha="right")
     axes.tick_params(axis="x", labelcolor=INK)
     axes.set_ylabel("perplexity above float, %")
     axes.margins(x=0.08)
     made.legend(loc="outside upper left", ncols=4)
     return standalone(made, "ladder", "Perplexity above float of each rung")
+
+
+def rungs(orders: Iterable[Sequence[str]]) -> list[str]:
+    """The names of all widths in one order: one that not all have comes behind what it follows in its own width."""
+    merged: list[str] = []
+    for names in orders:
+        place = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(place, name)
+            place = merged.index(name) + 1
+    return merged
 
 
 def _loss(row: Mapping[str, Any]) -> float:
