@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mobilequant.report.plot.canvas import INK, MUTED, SERIES, figure, log_axis, standalone, styled
@@ -18,17 +19,18 @@ def ladder_plot(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     The last entry of a width is its bound. Widths need not have the same rungs: a line passes by what it has not.
     """
     names = rungs([row["name"] for row in entries[:-1]] for entries in rows.values())
+    losses = {width: [_PERCENT * (row["ppl_ratio"] - 1) for row in entries] for width, entries in rows.items()}
     made, (axes,) = figure(8.6, 4.6)
-    for (width, (*entries, bound)), colour in zip(rows.items(), SERIES, strict=False):
-        places, losses = [names.index(row["name"]) for row in entries], [_loss(row) for row in entries]
-        axes.plot(places, losses, marker="o", markersize=5, linewidth=1.8, color=colour, label=width)
-        axes.axhline(_loss(bound), linewidth=1.0, linestyle=(0, (4, 3)), color=colour)
-        note = f"{width}, rounded per token: {_loss(bound):.1f} %"
-        axes.annotate(note, (0, _loss(bound)), xytext=(2, 3), textcoords="offset points", fontsize=8, color=MUTED)
-        last = f"{losses[-1]:.1f} %"
-        axes.annotate(last, (places[-1], losses[-1]), xytext=(7, 0), textcoords="offset points", va="center")
+    for (width, (*found, bound)), colour in zip(losses.items(), SERIES, strict=False):
+        places = [names.index(row["name"]) for row in rows[width][:-1]]
+        axes.plot(places, found, marker="o", markersize=5, linewidth=1.8, color=colour, label=width)
+        axes.axhline(bound, linewidth=1.0, linestyle=(0, (4, 3)), color=colour)
+        note = f"{width}, rounded per token: {bound:.1f} %"
+        axes.annotate(note, (0, bound), xytext=(2, 3), textcoords="offset points", fontsize=8, color=MUTED)
+        last = f"{found[-1]:.1f} %"
+        axes.annotate(last, (places[-1], found[-1]), xytext=(7, 0), textcoords="offset points", va="center")
     log_axis(axes, linear_below=_LINEAR_BELOW)
-    drawn = [_loss(row) for entries in rows.values() for row in entries]
+    drawn = list(chain.from_iterable(losses.values()))
     axes.set_ylim(min(0.0, *drawn) - _LINEAR_BELOW / 2, 2 * max(_LINEAR_BELOW, *drawn))
     axes.set_xticks(range(len(names)), names, rotation=28, ha="right")
     axes.tick_params(axis="x", labelcolor=INK)
@@ -48,7 +50,3 @@ def rungs(orders: Iterable[Sequence[str]]) -> list[str]:
                 merged.insert(place, name)
             place = merged.index(name) + 1
     return merged
-
-
-def _loss(row: Mapping[str, Any]) -> float:
-    return _PERCENT * (row["ppl_ratio"] - 1)
