@@ -1,0 +1,69 @@
+#include "graph/packed_matrix.h"
+
+#include <cstring>
+
+#include "graph/codes.h"
+#include "package/error.h"
+
+namespace mobilequant {
+namespace {
+
+void pack_row8(const std::int8_t* codes, std::int64_t columns, std::byte* lane) {
+    for (std::int64_t k = 0; k < columns; k += kColumnGroup, lane += kPanelChannels * kColumnGroup)
+        std::memcpy(lane, codes + k, kColumnGroup);
+}
+
+void pack_row4(const std::int8_t* codes, std::int64_t columns, std::byte* lane) {
+    for (std::int64_t k = 0; k < columns; k += kColumnPad, lane += kPanelChannels * kColumnGroup)
+        for (int i = 0; i < kColumnGroup; ++i)
+            lane[i] = static_cast<std::byte>((codes[k + i] & 15) | (codes[k + kColumnGroup + i] & 15) << 4);
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(const Constant& codes, Array multiplier)
+    : bits_(codes.dtype == DType::int4 ? 4 : 8),
+      rows_(codes.shape[0]),
+      columns_(codes.shape[1]),
+      padded_((columns_ + kColumnPad - 1) / kColumnPad * kColumnPad),
+      groups_(multiplier ? multiplier->shape[1] : 1),
+      weights_(panel_bytes() * static_cast<std::size_t>(panels())),
+      row_sums_(static_cast<std::size_t>(rows_)) {
+    const std::int64_t group = columns_ / groups_;
+    require(groups_ == 1 || group % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
+    if (multiplier) multiplier_.resize(static_cast<std::size_t>(panels() * groups_) * kPanelChannels);
+    std::vector<std::int8_t> row(static_cast<std::size_t>(padded_));
+    for (std::int64_t o = 0; o < rows_; ++o) {
+        read_row(codes, o, row.data());
+        const std::int64_t panel = o / kPanelChannels, lane = o % kPanelChannels;
+        std::byte* place = weights_.data() + panel_bytes() * static_cast<std::size_t>(panel) + lane * kColumnGroup;
+        bits_ == 8 ? pack_row8(row.data(), padded_, place) : pack_row4(row.data(), padded_, place);
+        std::int64_t total = 0;
+        for (std::int64_t g = 0; g < groups_; ++g) {
+            const std::uint8_t factor = multiplier ? multiplier->as<std::uint8_t>()[o * groups_ + g] : 1;
+            if (multiplier) multiplier_[static_cast<std::size_t>((panel * groups_ + g) * kPanelChannels + lane)] = factor;
+            total += sum_codes(row.data() + g * group, group).sum * factor;
+        }
+        row_sums_[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(total);
+    }
+}
+
+Panel PackedMatrix::panel(std::int64_t number) const {
+    return {weights_.data() + panel_bytes() * static_cast<std::size_t>(number), static_cast<std::int32_t>(padded_),
+            static_cast<std::int32_t>(groups_),
+            multiplier_.empty() ? nullptr : multiplier_.data() + number * groups_ * kPanelChannels};
+}
+
+void PackedMatrix::unpack_row(std::int64_t row, std::int8_t* codes) const {
+    const auto* lane = reinterpret_cast<const std::int8_t*>(panel(row / kPanelChannels).weights) + row % kPanelChannels * kColumnGroup;
+    for (std::int64_t i = 0; i < columns_; ++i) {
+        const std::int64_t step = bits_ == 8 ? kColumnGroup : kColumnPad, within = i % step;
+        const std::int8_t byte = lane[i / step * kPanelChannels * kColumnGroup + within % kColumnGroup];
+        if (bits_ == 8)
+            codes[i] = byte;
+        else
+            codes[i] = static_cast<std::int8_t>((((within < kColumnGroup ? byte : byte >> 4) & 15) ^ 8) - 8);
+    }
+}
+
+}  // namespace mobilequant

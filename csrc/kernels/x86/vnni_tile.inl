@@ -1,0 +1,95 @@
+// The tile of x86 processors with VNNI: vpdpbusd multiplies 4 unsigned codes by 4 signed weights in each 32-bit lane. The file
+// that includes this one says how wide a register is:
+//
+//   Vector           the register          kLanes         channels in it
+//   kVectors         registers of weights  kMaxRows       rows whose sums fit beside them
+//
+// A nibble of a weight is used where it stands, as the high half of a byte whose low half is 0: 16 times the weight. Sums of
+// one group are 16 times too large until they are shifted; they stay below 255 · 128 · columns < 2^31 for up to 65,792
+// columns.
+
+constexpr int kBlock = kLanes * kVectors, kGroupBytes = kPanelChannels * kColumnGroup;
+using Block = Vector[kVectors];  // of weights, or of the sums of one row
+
+static inline Vector broadcast(const std::uint8_t* codes) {
+    std::int32_t four;
+    __builtin_memcpy(&four, codes, sizeof four);
+    return broadcast32(four);
+}
+
+template <int R>
+static inline void multiply(Block (&sums)[R], const Block& weights, const std::uint8_t* codes, std::ptrdiff_t stride) {
+    for (int r = 0; r < R; ++r) {
+        const Vector four = broadcast(codes + r * stride);
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = dot(sums[r][v], four, weights[v]);
+    }
+}
+
+static inline void load(Block& weights, const std::byte* from) {
+    for (int v = 0; v < kVectors; ++v) weights[v] = load(from + v * sizeof(Vector));
+}
+
+struct Weights8 {
+    static constexpr int kColumns = 4, kShift = 0;
+
+    template <int R>
+    static void multiply_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride) {
+        Block weights;
+        load(weights, panel);
+        multiply(sums, weights, codes, stride);
+    }
+};
+
+struct Weights4 {
+    static constexpr int kColumns = 8, kShift = 4;
+
+    template <int R>
+    static void multiply_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride) {
+        Block weights;
+        load(weights, panel);
+        for (Vector& each : weights) each = high_nibbles(shift_left_4(each));
+        multiply(sums, weights, codes, stride);
+        load(weights, panel);
+        for (Vector& each : weights) each = high_nibbles(each);
+        multiply(sums, weights, codes + kColumnGroup, stride);
+    }
+};
+
+template <class Weights, int R>
+static inline void sum_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride,
+                               int columns) {
+    for (auto& row : sums)
+        for (Vector& sum : row) sum = broadcast32(0);
+    for (int k = 0; k < columns; k += Weights::kColumns, panel += kGroupBytes)
+        Weights::multiply_columns(sums, panel, codes + k, stride);
+    for (auto& row : sums)
+        for (Vector& sum : row) sum = shift_right<Weights::kShift>(sum);
+}
+
+template <class Weights, int R>
+static inline void tile_block(const Panel& panel, const Rows& rows, std::int32_t* out, int first) {
+    const int columns = panel.columns / panel.groups;
+    const std::ptrdiff_t bytes = std::ptrdiff_t{columns} / Weights::kColumns * kGroupBytes;
+    const std::byte* weights = panel.weights + first * kColumnGroup;
+    for (int g = 0; g < panel.groups; ++g, weights += bytes) {
+        Block sums[R];
+        sum_columns<Weights>(sums, weights, rows.codes + g * columns, rows.stride, columns);
+        for (int v = 0; v < kVectors; ++v) {
+            const int channel = first + v * kLanes;
+            for (int r = 0; r < R; ++r) {
+                std::int32_t* place = out + r * kPanelChannels + channel;
+                if (panel.groups == 1) {
+                    store(place, sums[r][v]);
+                    continue;
+                }
+                const Vector product = multiply32(sums[r][v], widen(panel.multiplier + g * kPanelChannels + channel));
+                store(place, g == 0 ? product : add32(load(reinterpret_cast<const std::byte*>(place)), product));
+            }
+        }
+    }
+}
+
+template <class Weights, int R>
+static void tile_rows(const Panel& panel, const Rows& rows, std::int32_t* out) {
+    for (int first = 0; first < kPanelChannels; first += kBlock) tile_block<Weights, R>(panel, rows, out, first);
+}

@@ -1,0 +1,64 @@
+// A step of the plan: one operation, or several that are done in one pass.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "runtime/aligned.h"
+#include "runtime/team.h"
+
+namespace mobilequant {
+
+class KVCache;
+
+// Where the rows of a tensor lie: in a slot of one of two pools. Slots are used again when nothing reads them any more.
+struct Place {
+    bool shared;  // written by all members of a team together; the others are written by whole rows
+    std::size_t offset, stride;
+};
+
+// Memory of one call: rows of all tensors. A single row that every member computes for itself lies once for each of them.
+class Workspace {
+  public:
+    Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members);
+
+    std::byte* row(const Place& place, std::int64_t row, int member, bool single) {
+        const std::int64_t scale = single ? 1 : max_rows_;
+        AlignedBytes& pool = place.shared ? shared_ : single ? own_[static_cast<std::size_t>(member)] : rows_;
+        return pool.data() + place.offset * static_cast<std::size_t>(scale) + place.stride * static_cast<std::size_t>(row);
+    }
+
+    std::int64_t max_rows() const { return max_rows_; }
+
+  private:
+    std::int64_t max_rows_;
+    AlignedBytes shared_, rows_;
+    std::vector<AlignedBytes> own_;
+};
+
+// Tokens that are run at once.
+struct Call {
+    const std::int32_t* tokens;
+    std::int64_t rows, position;  // position of the first
+    Workspace& workspace;
+    std::vector<KVCache>& caches;
+
+    bool single() const { return rows == 1; }
+    std::byte* row(const Place& place, std::int64_t row, const Member& member) const {
+        return workspace.row(place, row, member.index(), single());
+    }
+    // The rows that a member computes of a step that works on whole rows.
+    Member::Share rows_of(const Member& member) const { return single() ? Member::Share{0, 1} : member.share(rows); }
+};
+
+class Step {
+  public:
+    virtual ~Step() = default;
+
+    // Whether members divide the rows among them (and each does a single one), or divide the work within rows.
+    virtual bool by_rows() const = 0;
+    virtual void run(const Call& call, const Member& member) const = 0;
+};
+
+}  // namespace mobilequant

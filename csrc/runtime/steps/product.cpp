@@ -1,0 +1,85 @@
+#include "runtime/steps/product.h"
+
+#include <algorithm>
+
+namespace mobilequant {
+namespace {
+
+// Codes of 16 bits as two rows of unsigned codes: x = 256 · (high − 128) + low.
+void split_codes(const std::int16_t* x, std::int64_t count, std::uint8_t* high, std::uint8_t* low) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        high[i] = static_cast<std::uint8_t>((x[i] >> 8) + 128);
+        low[i] = static_cast<std::uint8_t>(x[i] & 255);
+    }
+}
+
+const TileKernel& tile_of(const PackedMatrix& codes, const Kernels& kernels) {
+    return codes.bits() == 8 ? kernels.tile8 : kernels.tile4;
+}
+
+// Sums of both planes → sums of the codes, modulo 2^32.
+void join_planes(std::int32_t* high, const std::int32_t* low) {
+    for (int c = 0; c < kPanelChannels; ++c)
+        high[c] = static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high[c]) + static_cast<std::uint32_t>(low[c]));
+}
+
+// What is added to the sums of a tile: bias, the zero point of the input, and what the tile takes from each code.
+std::vector<std::int32_t> corrected_bias(const Linear& op, const PackedMatrix& codes, const Site& site) {
+    const std::int64_t offset = tile_of(codes, site.kernels).offset;
+    const bool wide = site.type(op.input) == 1;
+    const std::int64_t each = wide ? 256 * (offset - 128) + offset : offset - site.tensor(op.input).zero_point;
+    std::vector<std::int32_t> bias(static_cast<std::size_t>(codes.panels() * kPanelChannels));
+    for (std::int64_t o = 0; o < codes.rows(); ++o) {
+        const std::int64_t given = op.bias ? op.bias->as<std::int32_t>()[o] : 0;
+        bias[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(given + each * codes.row_sum(o)));
+    }
+    return bias;
+}
+
+}  // namespace
+
+Product::Product(const Linear& op, const Site& site, std::shared_ptr<const PackedMatrix> codes)
+    : codes_(std::move(codes)),
+      from_(site.place(op.input)),
+      wide_(site.type(op.input) == 1),
+      max_rows_(site.kernels.max_rows),
+      tile_(tile_of(*codes_, site.kernels).run),
+      finish_(site.kernels.rows->finish[site.type(op.output)]),
+      bias_(corrected_bias(op, *codes_, site)),
+      mantissa_(bias_.size()),
+      shift_(bias_.size(), 2),
+      format_(site.format(op.output)) {
+    std::copy_n(op.rescale.mantissa->as<std::int32_t>(), codes_->rows(), mantissa_.begin());
+    std::copy_n(op.rescale.shift->as<std::int8_t>(), codes_->rows(), shift_.begin());
+}
+
+Product::Prepared Product::prepare(const Call& call, const Member& member) const {
+    Prepared planes(wide_ ? static_cast<std::size_t>(2 * call.rows * plane_stride()) : 0);
+    for (std::int64_t row = 0; wide_ && row < call.rows; ++row) {
+        const auto* x = reinterpret_cast<const std::int16_t*>(call.row(from_, row, member));
+        std::uint8_t* high = planes.data() + 2 * row * plane_stride();
+        split_codes(x, codes_->columns(), high, high + plane_stride());
+    }
+    return planes;
+}
+
+Rows Product::rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row, int count) const {
+    if (wide_) return {prepared.data() + 2 * row * plane_stride(), plane_stride(), 2 * count};
+    return {reinterpret_cast<const std::uint8_t*>(call.row(from_, row, member)), static_cast<std::ptrdiff_t>(from_.stride), count};
+}
+
+void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row, int count,
+                  std::byte* out, std::ptrdiff_t stride) const {
+    alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
+    tile_(codes_->panel(panel), rows(call, member, prepared, row, count), sums);
+    const std::int64_t channel = panel * kPanelChannels;
+    const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_->rows() - channel));
+    const ChannelFactors factors = {mantissa_.data() + channel, shift_.data() + channel, bias_.data() + channel, format_};
+    for (int r = 0; r < count; ++r) {
+        std::int32_t* sum = sums + (wide_ ? 2 * r : r) * kPanelChannels;
+        if (wide_) join_planes(sum, sum + kPanelChannels);
+        finish_(sum, out + r * stride, channels, factors);
+    }
+}
+
+}  // namespace mobilequant

@@ -1,0 +1,38 @@
+// Steps that compute whole rows: embedding, norm, rope, tables, multiply, add.
+#pragma once
+
+#include <memory>
+
+#include "graph/graph.h"
+#include "graph/packed_matrix.h"
+#include "runtime/step.h"
+
+namespace mobilequant {
+
+// What the makers of steps know: the graph, where its tensors lie, and the kernels.
+struct Site {
+    const Graph& graph;
+    const std::vector<Place>& places;
+    const Kernels& kernels;
+
+    const Tensor& tensor(int number) const { return graph.tensors[static_cast<std::size_t>(number)]; }
+    const Place& place(int number) const { return places[static_cast<std::size_t>(number)]; }
+    int type(int number) const { return tensor(number).dtype == DType::uint8 ? 0 : 1; }  // index into Elementwise
+    Format format(int number) const {
+        const Tensor& to = tensor(number);
+        return {to.zero_point, to.qmin, to.qmax};
+    }
+};
+
+inline Factor factor(const Rescale& rescale) {
+    return {rescale.mantissa, std::int64_t{1} << (rescale.shift - 1), rescale.shift};
+}
+
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes);
+std::unique_ptr<Step> make_norm(const Norm& op, const Site& site);
+std::unique_ptr<Step> make_rope(const Rope& op, const Site& site);
+std::unique_ptr<Step> make_table(const Table& op, const Site& site);
+std::unique_ptr<Step> make_multiply(const Multiply& op, const Site& site);
+std::unique_ptr<Step> make_add(const Add& op, const Site& site);
+
+}  // namespace mobilequant
