@@ -37,6 +37,26 @@ inline Lanes multiply_even(Lanes a, Lanes b) { return _mm512_mul_epi32(a, b); } 
 inline Lanes odd(Lanes value) { return _mm512_srli_epi64(value, 32); }           // lanes 1, 3, … in the place of 0, 2, …
 // The high halves of products of even and odd lanes, in the lanes' places.
 inline Lanes merge_high(Lanes even, Lanes odd_products) { return _mm512_mask_mov_epi32(odd(even), 0xAAAA, odd_products); }
+inline Lanes multiply32(Lanes a, Lanes b) { return _mm512_mullo_epi32(a, b); }
+inline Lanes set64(std::int64_t value) { return _mm512_set1_epi64(value); }
+inline Lanes add64(Lanes a, Lanes b) { return _mm512_add_epi64(a, b); }
+template <int kBits>
+inline Lanes shift_right_64(Lanes value) {
+    return _mm512_srli_epi64(value, kBits);
+}
+template <int kBits>
+inline Lanes shift_left_64(Lanes value) {
+    return _mm512_slli_epi64(value, kBits);
+}
+// Even lanes of one, odd lanes of the other.
+inline Lanes merge_low(Lanes even, Lanes odds) { return _mm512_mask_mov_epi32(even, 0xAAAA, odds); }
+inline std::int64_t sum64_of(Lanes value) {
+    alignas(64) std::int64_t lanes[kLanes / 2];
+    _mm512_store_si512(lanes, value);
+    std::int64_t total = 0;
+    for (const std::int64_t lane : lanes) total += lane;
+    return total;
+}
 inline std::int64_t sum_of(Lanes value) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(value)); }
 
 // 256 entries of 16 bits in registers.
@@ -58,6 +78,8 @@ class Entries {
 };
 
 }  // namespace
+#include "kernels/x86/vectors.inl"
+// after what it calls
 #include "kernels/elementwise.inl"
 #include "kernels/finish.inl"
 #include "kernels/x86/finish.inl"
