@@ -81,6 +81,11 @@ class Entries {
     const std::uint16_t* from_;
 };
 
+template <class Out>
+static std::int64_t table8_vectors(const std::uint8_t*, Out*, std::int64_t, const Out*) {
+    return 0;
+}
+
 }  // namespace
 #include "kernels/x86/vectors.inl"
 // after what it calls

@@ -77,6 +77,28 @@ class Entries {
     Lanes parts_[8];
 };
 
+// VBMI came one generation after VNNI: where it is missing, tables are read byte by byte.
+const bool kHasVbmi = __builtin_cpu_supports("avx512vbmi");
+
+__attribute__((target("avx512vbmi"))) std::int64_t look_up_bytes(const std::uint8_t* x, std::uint8_t* y, std::int64_t count,
+                                                                 const std::uint8_t* table) {
+    const Lanes t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+    const Lanes t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    std::int64_t i = 0;
+    for (; i < count; i += 64) {
+        const __mmask64 inside = count - i < 64 ? (std::uint64_t{1} << (count - i)) - 1 : ~std::uint64_t{0};
+        const Lanes codes = _mm512_maskz_loadu_epi8(inside, x + i);
+        const Lanes low = _mm512_permutex2var_epi8(t0, codes, t1), high = _mm512_permutex2var_epi8(t2, codes, t3);
+        _mm512_mask_storeu_epi8(y + i, inside, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(codes), high));
+    }
+    return count;
+}
+
+std::int64_t table8_vectors(const std::uint8_t* x, std::uint8_t* y, std::int64_t count, const std::uint8_t* table) {
+    return kHasVbmi ? look_up_bytes(x, y, count, table) : 0;
+}
+std::int64_t table8_vectors(const std::uint8_t*, std::int16_t*, std::int64_t, const std::int16_t*) { return 0; }
+
 }  // namespace
 #include "kernels/x86/vectors.inl"
 // after what it calls

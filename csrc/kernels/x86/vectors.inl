@@ -107,8 +107,3 @@ static std::int64_t add_vectors(const A* __restrict a, const B* __restrict b, Ou
     }
     return i;
 }
-
-template <class Out>
-static std::int64_t table8_vectors(const std::uint8_t*, Out*, std::int64_t, const Out*) {
-    return 0;
-}
