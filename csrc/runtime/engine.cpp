@@ -18,8 +18,10 @@ Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64
     for (int member = 0; member < members; ++member) own_.emplace_back(row_bytes);
 }
 
-Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options)
-    : package_(Package::open(folder)),
+Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options) : Engine(Package::open(folder), options) {}
+
+Engine::Engine(Package package, const EngineOptions& options)
+    : package_(std::move(package)),
       kernels_(choose_kernels(options.kernels)),
       plan_(make_plan(package_.graph(), kernels_)),
       team_(options.threads) {}
@@ -28,7 +30,7 @@ Session::Session(Engine& engine, std::int64_t capacity)
     : engine_(engine),
       workspace_(engine.plan_.shared_bytes, engine.plan_.row_bytes, kChunk, engine.team_.size()),
       position_(engine.graph().num_prefix),
-      capacity_(capacity > 0 ? std::min(capacity + position_, engine.graph().context) : engine.graph().context) {
+      capacity_(capacity > 0 ? std::min(capacity, engine.graph().context - position_) + position_ : engine.graph().context) {
     for (const Cache& cache : engine.graph().caches) caches_.emplace_back(cache, engine.graph().num_prefix, capacity_);
 }
 
@@ -58,7 +60,8 @@ void Session::run(std::span<const std::int32_t> tokens, std::vector<std::int16_t
 
 void Session::run_chunk(std::span<const std::int32_t> tokens) {
     const Call call{tokens.data(), static_cast<std::int64_t>(tokens.size()), position_, workspace_, caches_};
-    engine_.team_.run([&](const Member& member) {
+    // noexcept: a member that left would let the others wait for ever
+    engine_.team_.run([&](const Member& member) noexcept {
         for (const Planned& planned : engine_.plan_.steps) {
             if (call.single() ? planned.meet_single : planned.meet_many) member.barrier();
             planned.step->run(call, member);

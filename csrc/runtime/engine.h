@@ -23,8 +23,11 @@ class Engine {
   public:
     // Throws PackageError and UsageError.
     Engine(const std::filesystem::path& folder, const EngineOptions& options);
+    Engine(Package package, const EngineOptions& options);
 
     const Graph& graph() const { return package_.graph(); }
+    std::optional<std::int32_t> leading_token() const { return package_.leading_token(); }
+    double logits_scale() const { return graph().tensors[static_cast<std::size_t>(graph().output)].scale; }
     const Kernels& kernels() const { return kernels_; }
 
   private:
@@ -45,6 +48,7 @@ class Session {
     void run(std::span<const std::int32_t> tokens, std::vector<std::int16_t>& logits, bool only_last);
 
     std::int64_t position() const { return position_; }
+    std::int64_t room() const { return capacity_ - position_; }  // tokens that can still be read
 
   private:
     void run_chunk(std::span<const std::int32_t> tokens);

@@ -154,7 +154,8 @@ std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& d
         const auto output = static_cast<std::size_t>(drafts[s].output);
         const Tensor& tensor = graph.tensors[output];
         const std::size_t bytes = static_cast<std::size_t>(tensor.channels) * tensor.code_bytes();
-        const std::size_t whole = (bytes + kAlign - 1) / kAlign * kAlign;
+        // A tile reads the codes of a last head up to a whole group of columns.
+        const std::size_t whole = (bytes + kColumnPad - 1 + kAlign - 1) / kAlign * kAlign;
         Pool& pool = drafts[s].by_rows ? rows : shared;
         places[output] = pool.take(whole, !drafts[s].by_rows);
         std::set<int> done(drafts[s].inputs.begin(), drafts[s].inputs.end());
@@ -261,15 +262,15 @@ class Planner {
         return make_attention(ops, site_);
     }
 
-    // A tied lm_head shares the matrix of the embedding.
+    // A tied lm_head shares the matrix of the embedding, unless its groups have multipliers of their own.
     std::shared_ptr<const PackedMatrix> packed(Array codes, Array multiplier) {
-        auto& found = packed_[codes];
+        auto& found = packed_[{codes, multiplier}];
         if (!found) found = std::make_shared<PackedMatrix>(*codes, multiplier);
         return found;
     }
 
     Site site_;
-    std::map<Array, std::shared_ptr<const PackedMatrix>> packed_;
+    std::map<std::pair<Array, Array>, std::shared_ptr<const PackedMatrix>> packed_;  // by codes and multiplier
 };
 
 }  // namespace

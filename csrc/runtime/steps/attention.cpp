@@ -11,6 +11,9 @@ namespace {
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / unit * unit; }
 
+// Modulo 2^32, as tiles sum: with an offset, sums over a long context leave int32 on the way to what fits.
+std::int32_t wrapped(std::int32_t sum, std::uint32_t more) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + more); }
+
 struct Range {
     std::int64_t first, last;  // [first, last)
     std::int64_t size() const { return std::max<std::int64_t>(last - first, 0); }
@@ -190,11 +193,12 @@ class AttentionStep final : public Step {
         const auto* codes = scratch.probabilities.as<std::uint8_t>() + range.first;
         const Panel values = cache.value_panel(kv_head, panel, range.first, range.size());
         kernels_.tile8.run(values, {codes, scratch.stride, count}, part);
-        for (std::int32_t i = 0; i < count * kPanelChannels; ++i) sums[i] += part[i];
+        for (std::int32_t i = 0; i < count * kPanelChannels; ++i) sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
         if (const std::int32_t offset = kernels_.tile8.offset) {  // what the tile took from each probability
             const std::vector<std::uint8_t> ones(static_cast<std::size_t>(range.size()), static_cast<std::uint8_t>(offset + 1));
             kernels_.tile8.run(values, {ones.data(), 0, 1}, part);
-            for (std::int32_t i = 0; i < count * kPanelChannels; ++i) sums[i] += offset * part[i % kPanelChannels];
+            for (std::int32_t i = 0; i < count * kPanelChannels; ++i)
+                sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(part[i % kPanelChannels]));
         }
     }
 
