@@ -95,8 +95,9 @@ Blocks fastest() { return blocks_scalar; }
 
 }  // namespace
 
-Digest sha256(std::span<const std::byte> data) {
-    static const Blocks blocks = fastest();
+Digest sha256(std::span<const std::byte> data, ShaCode code) {
+    static const Blocks kFastest = fastest();
+    const Blocks blocks = code == ShaCode::fastest ? kFastest : blocks_scalar;
     State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     const std::size_t whole = data.size() / kBlock;
     blocks(state, data.data(), whole);
