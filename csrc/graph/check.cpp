@@ -185,7 +185,8 @@ class Checker {
         shape(op.gain, {op.group});
         shape(op.bias, {op.group});
         if (op.bias) within<std::int32_t>(*op.bias, -kMaxNormBias, kMaxNormBias, where_);
-        rule(op.group << exponents(op.exponent, op.group) <= kMaxExponentSum, "its exponents are too large");
+        // compared by division: group · 2^62 has no place in 64 bits
+        rule(op.group <= kMaxExponentSum >> exponents(op.exponent, op.group), "its exponents are too large");
     }
 
     void check(const Rope& op) {

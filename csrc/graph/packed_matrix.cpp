@@ -8,6 +8,9 @@
 namespace mobilequant {
 namespace {
 
+// Tiles that use a nibble as the high half of a byte form 16 times the sum of a group: 16 · 8 · 255 of each column.
+constexpr std::int64_t kMaxColumns4 = ((std::int64_t{1} << 31) - 1) / (16 * 8 * 255);
+
 void pack_row8(const std::int8_t* codes, std::int64_t columns, std::byte* lane) {
     for (std::int64_t k = 0; k < columns; k += kColumnGroup, lane += kPanelChannels * kColumnGroup)
         std::memcpy(lane, codes + k, kColumnGroup);
@@ -32,7 +35,9 @@ PackedMatrix::PackedMatrix(const Constant& codes, Array multiplier)
       panels_(static_cast<std::size_t>(panels())),
       row_sums_(static_cast<std::size_t>(rows_)),
       row_magnitudes_(row_sums_.size()) {
-    require(groups_ == 1 || columns_ / groups_ % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
+    const std::int64_t group = columns_ / groups_;
+    require(groups_ == 1 || group % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
+    require(bits_ == 8 || group <= kMaxColumns4, codes.name + ": a group of 4-bit codes is too wide");
 }
 
 void PackedMatrix::pack(const MappedFile& file) {

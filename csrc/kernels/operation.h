@@ -26,6 +26,15 @@ struct Factor {
     std::int32_t raise;
 };
 
+// Bits by which a number is raised before it is multiplied, and whether one of at most `bound` has room for them.
+constexpr int raise_of(int shift) { return shift < kNarrowShift ? kNarrowShift - shift : 0; }
+constexpr bool is_narrow(int shift, std::int64_t bound) { return bound <= (std::int64_t{1} << 31 >> raise_of(shift)) - 1; }
+
+// `bound`: what the magnitude of a rescaled number cannot exceed.
+constexpr Factor make_factor(std::int64_t mantissa, int shift, std::int64_t bound) {
+    return {mantissa, std::int64_t{1} << (shift - 1), shift, is_narrow(shift, bound), raise_of(shift)};
+}
+
 struct NormKernel {
     std::int32_t zero_point;
     const std::uint8_t* exponent;  // group entries, zeros where the graph has none

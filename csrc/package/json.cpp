@@ -136,9 +136,26 @@ class Parser {
             if (c < 0x20) fail("a control character in a string");
             if (c == '\\')
                 escape(out);
-            else
+            else if (c < 0x80)
                 out.push_back(static_cast<char>(c));
+            else
+                utf8(out, c);
         }
+    }
+
+    // The rest of a character of two to four bytes; shortest forms only, no halves of pairs, none beyond U+10FFFF.
+    void utf8(std::string& out, unsigned char first) {
+        const int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+        std::uint32_t point = first & (0x3Fu >> more);
+        for (int i = 0; i < more; ++i, ++at_) {
+            const auto next = static_cast<unsigned char>(peek());
+            if ((next & 0xC0) != 0x80) fail("bytes that are no UTF-8");
+            point = point << 6 | (next & 0x3Fu);
+        }
+        constexpr std::uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};
+        const bool half = point >= 0xD800 && point <= 0xDFFF;
+        if (first < 0xC0 || first > 0xF7 || half || point < kSmallest[more] || point > 0x10FFFF) fail("bytes that are no UTF-8");
+        append_utf8(out, point);
     }
 
     void escape(std::string& out) {

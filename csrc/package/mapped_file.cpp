@@ -16,7 +16,8 @@ namespace mobilequant {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
     const auto refuse = [&](const char* problem) { throw PackageError(path.string() + ": " + problem); };
-    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Not waiting: a pipe of that name would keep us until somebody writes to it.
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) refuse(std::strerror(errno));
     struct stat about {};
     const bool plain = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
@@ -36,7 +37,14 @@ MappedFile::~MappedFile() {
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
 void MappedFile::release(std::span<const std::byte> part) const {
+    if (part.data() < data_ || part.data() + part.size() > data_ + size_) return;  // of a package that was read from memory
     const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     const auto first = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;  // whole pages only
     const auto last = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;

@@ -41,9 +41,11 @@ StoredArray read_array(const Json& entry, const std::string& where, std::span<co
     require(offsets.size() == 2, where + " needs two offsets");
     const std::int64_t begin = offsets[0].integer(where), end = offsets[1].integer(where);
     require(0 <= begin && begin <= end && end <= static_cast<std::int64_t>(data.size()), where + " leaves the file");
-    require(bytes_of(array.shape, element_bytes(array.dtype, where), where) == end - begin,
-            where + " has another size than its shape");
+    const std::int64_t each = element_bytes(array.dtype, where);
+    require(bytes_of(array.shape, each, where) == end - begin, where + " has another size than its shape");
     array.bytes = data.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    require(reinterpret_cast<std::uintptr_t>(array.bytes.data()) % static_cast<std::uintptr_t>(each) == 0,
+            where + " does not begin at a multiple of its element's size");
     return array;
 }
 

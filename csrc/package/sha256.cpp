@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_SHA2)
 #include <arm_neon.h>
@@ -84,7 +85,14 @@ __attribute__((target("sha,sse4.1,ssse3"))) void blocks_sha_ni(State& state, con
 }
 
 using Blocks = void (*)(State&, const std::byte*, std::size_t);
-Blocks fastest() { return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sha") ? blocks_sha_ni : blocks_scalar; }
+
+// By cpuid: older compilers know no name for these instructions.
+bool has_sha_ni() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+}
+
+Blocks fastest() { return has_sha_ni() ? blocks_sha_ni : blocks_scalar; }
 
 #else
 
@@ -95,8 +103,9 @@ Blocks fastest() { return blocks_scalar; }
 
 }  // namespace
 
-Digest sha256(std::span<const std::byte> data) {
-    static const Blocks blocks = fastest();
+Digest sha256(std::span<const std::byte> data, ShaCode code) {
+    static const Blocks kFastest = fastest();
+    const Blocks blocks = code == ShaCode::fastest ? kFastest : blocks_scalar;
     State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     const std::size_t whole = data.size() / kBlock;
     blocks(state, data.data(), whole);

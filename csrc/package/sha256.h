@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), by the instructions of the processor where it has them.
+// SHA-256 (FIPS 180-4).
 #pragma once
 
 #include <array>
@@ -11,7 +11,10 @@ namespace mobilequant {
 
 using Digest = std::array<std::uint8_t, 32>;
 
-Digest sha256(std::span<const std::byte> data);
+// By the instructions of the processor where it has them, or without: the same digest.
+enum class ShaCode { fastest, portable };
+
+Digest sha256(std::span<const std::byte> data, ShaCode code = ShaCode::fastest);
 std::string hexadecimal(const Digest& digest);
 
 }  // namespace mobilequant

@@ -14,25 +14,28 @@ std::int64_t capacity_of(const Graph& graph, std::int64_t wanted) {
     return wanted > 0 ? std::min(wanted, graph.context - graph.num_prefix) + graph.num_prefix : graph.context;
 }
 
-std::size_t most_common_bytes(const Plan& plan, std::int64_t positions) {
-    std::size_t most = 0;
-    for (const Planned& planned : plan.steps) most = std::max(most, planned.step->common_bytes(positions));
-    return most;
+template <class Bytes>
+std::size_t most(const Plan& plan, Bytes bytes) {
+    std::size_t found = 0;
+    for (const Planned& planned : plan.steps) found = std::max(found, bytes(*planned.step));
+    return found;
 }
 
 }  // namespace
 
-Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes)
+Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes,
+                     std::size_t scratch_bytes)
     : max_rows_(max_rows),
       shared_(shared_bytes * static_cast<std::size_t>(max_rows)),
       rows_(row_bytes * static_cast<std::size_t>(max_rows)),
-      common_(common_bytes),
-      scratch_(static_cast<std::size_t>(members)) {
-    for (int member = 0; member < members; ++member) own_.emplace_back(row_bytes);
+      common_(common_bytes) {
+    for (int member = 0; member < members; ++member) own_.emplace_back(row_bytes), scratch_.emplace_back(scratch_bytes);
 }
 
-Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options)
-    : package_(Package::open(folder)),
+Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options) : Engine(Package::open(folder), options) {}
+
+Engine::Engine(Package package, const EngineOptions& options)
+    : package_(std::move(package)),
       kernels_(choose_kernels(options.kernels)),
       team_(options.threads),
       keep_(options.keep),
@@ -45,7 +48,8 @@ Session::Session(Engine& engine, std::int64_t capacity)
       position_(engine.graph().num_prefix),
       capacity_(capacity_of(engine.graph(), capacity)),
       workspace_(engine.plan_.shared_bytes, engine.plan_.row_bytes, engine.keep_ == Keep::all ? capacity_ : kChunk,
-                 engine.team_.size(), most_common_bytes(engine.plan_, capacity_)) {
+                 engine.team_.size(), most(engine.plan_, [&](const Step& step) { return step.common_bytes(capacity_); }),
+                 most(engine.plan_, [&](const Step& step) { return step.scratch_bytes(capacity_); })) {
     for (const Cache& cache : engine.graph().caches)
         caches_.emplace_back(cache, engine.graph().num_prefix, capacity_, key_weight(engine.kernels_));
 }
@@ -82,7 +86,8 @@ void Session::run_chunk(std::span<const std::int32_t> tokens, bool only_last, Tr
     const Call all{tokens.data(), static_cast<std::int64_t>(tokens.size()), position_, workspace_, caches_, trace};
     const Call last = all.last_row();
     const Plan& plan = engine_.plan_;
-    engine_.team_.run([&](const Member& member) {
+    // noexcept: a member that left would let the others wait for ever
+    engine_.team_.run([&](const Member& member) noexcept {
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
             if (all.single() ? plan.steps[s].meet_single : plan.steps[s].meet_many) member.barrier();
             plan.steps[s].step->run(only_last && s >= plan.last_attention ? last : all, member);

@@ -26,9 +26,12 @@ class Engine {
   public:
     // Throws PackageError and UsageError.
     Engine(const std::filesystem::path& folder, const EngineOptions& options);
+    Engine(Package package, const EngineOptions& options);
 
     const Package& package() const { return package_; }
     const Graph& graph() const { return package_.graph(); }
+    std::optional<std::int32_t> leading_token() const { return package_.leading_token(); }
+    double logits_scale() const { return graph().tensors[static_cast<std::size_t>(graph().output)].scale; }
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return team_.size(); }
 

@@ -1,8 +1,5 @@
 #include "runtime/factor_table.h"
 
-#include <algorithm>
-#include <bit>
-
 namespace mobilequant {
 FactorTable::FactorTable(std::int64_t count, const Format& to)
     : to_(to),
@@ -13,10 +10,9 @@ FactorTable::FactorTable(std::int64_t count, const Format& to)
 
 void FactorTable::set(std::int64_t channel, std::int32_t bias, std::int32_t mantissa, int shift, std::int64_t bound) {
     const auto c = static_cast<std::size_t>(channel);
-    const int raise = std::max(0, kNarrowShift - shift), bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(bound)));
     bias_[c] = bias, mantissa_[c] = mantissa;
-    shift_[c] = static_cast<std::uint8_t>(shift), raise_[c] = static_cast<std::uint8_t>(raise);
-    narrow_ = narrow_ && bits + raise <= 31;
+    shift_[c] = static_cast<std::uint8_t>(shift), raise_[c] = static_cast<std::uint8_t>(raise_of(shift));
+    narrow_ = narrow_ && is_narrow(shift, bound);
 }
 
 void FactorTable::finish() {

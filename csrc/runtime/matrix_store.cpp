@@ -6,11 +6,8 @@
 namespace mobilequant {
 namespace {
 
-struct Source {
-    Array codes, multiplier;  // of its groups, or nullptr
-};
-
-Source source_of(const Op& op) {
+// Codes, and the multipliers of their groups or nullptr.
+std::pair<Array, Array> source_of(const Op& op) {
     if (const auto* embedding = std::get_if<Embedding>(&op)) return {embedding->codes, nullptr};
     const auto& linear = std::get<Linear>(op);
     return {linear.codes, linear.group_multiplier};
@@ -21,7 +18,7 @@ Source source_of(const Op& op) {
 MatrixStore::MatrixStore(const std::vector<Walk>& walks, const MappedFile& file, Team& team) {
     place(make_matrices(walks), team.size());
     std::vector<PackedMatrix*> all;
-    for (const auto& [codes, matrix] : matrices_) all.push_back(matrix.get());
+    for (const auto& [source, matrix] : matrices_) all.push_back(matrix.get());
     std::atomic<std::size_t> taken{0};
     team.run([&](const Member&) {
         for (std::size_t i = taken++; i < all.size(); i = taken++) all[i]->pack(file);
@@ -34,10 +31,10 @@ std::vector<MatrixStore::Group> MatrixStore::make_matrices(const std::vector<Wal
     for (auto walk = walks.rbegin(); walk != walks.rend(); ++walk) {
         Group group;
         for (const Op* op : *walk) {
-            const auto [codes, multiplier] = source_of(*op);
-            auto& matrix = matrices_[codes];
+            const auto source = source_of(*op);
+            auto& matrix = matrices_[source];
             if (matrix) continue;
-            matrix = std::make_unique<PackedMatrix>(*codes, multiplier);
+            matrix = std::make_unique<PackedMatrix>(*source.first, source.second);
             group.push_back(matrix.get());
         }
         if (!group.empty()) groups.push_back(std::move(group));

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "graph/graph.h"
@@ -24,8 +25,9 @@ class MatrixStore {
     // released. Throws PackageError: groups of columns that no kernel knows.
     MatrixStore(const std::vector<Walk>& walks, const MappedFile& file, Team& team);
 
-    // The matrix of these codes: a tied lm_head shares that of the embedding.
-    const PackedMatrix& of(Array codes) const { return *matrices_.at(codes); }
+    // The matrix of these codes, and of the multipliers of their groups: a tied lm_head shares that of the embedding, unless it
+    // has multipliers of its own.
+    const PackedMatrix& of(Array codes, Array multiplier) const { return *matrices_.at({codes, multiplier}); }
 
     std::size_t bytes() const { return memory_.size(); }
 
@@ -35,7 +37,7 @@ class MatrixStore {
     void place(const std::vector<Group>& groups, int members);
 
     AlignedBytes memory_;
-    std::map<Array, std::unique_ptr<PackedMatrix>> matrices_;
+    std::map<std::pair<Array, Array>, std::unique_ptr<PackedMatrix>> matrices_;
 };
 
 }  // namespace mobilequant

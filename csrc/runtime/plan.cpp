@@ -146,7 +146,8 @@ std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& d
         const auto output = static_cast<std::size_t>(drafts[s].output);
         const Tensor& tensor = graph.tensors[output];
         const std::size_t bytes = static_cast<std::size_t>(tensor.channels) * tensor.code_bytes();
-        const std::size_t whole = (bytes + kAlign - 1) / kAlign * kAlign;
+        // A tile reads the codes of a last head up to a whole group of columns.
+        const std::size_t whole = (bytes + kColumnPad - 1 + kAlign - 1) / kAlign * kAlign;
         Pool& pool = drafts[s].by_rows ? rows : shared;
         places[output] = pool.take(whole, !drafts[s].by_rows);
         if (keep == Keep::all) continue;
@@ -213,7 +214,7 @@ class Planner {
     }
 
   private:
-    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.of(op.codes)); }
+    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.of(op.codes, nullptr)); }
     std::unique_ptr<Step> make_one(const Norm& op) { return make_norm(op, site_); }
     std::unique_ptr<Step> make_one(const Rope& op) { return make_rope(op, site_); }
     std::unique_ptr<Step> make_one(const Table& op) { return make_table(op, site_); }

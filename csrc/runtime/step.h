@@ -22,7 +22,8 @@ struct Place {
 // Memory of one call: rows of all tensors. A single row that every member computes for itself lies once for each of them.
 class Workspace {
   public:
-    Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes);
+    Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes,
+              std::size_t scratch_bytes);
 
     std::byte* row(const Place& place, std::int64_t row, int member, bool single) {
         const std::int64_t scale = single ? 1 : max_rows_;
@@ -35,12 +36,8 @@ class Workspace {
     // What the members of one step share while it runs.
     std::byte* common() { return common_.data(); }
 
-    // At least so many bytes for one member, with anything in them.
-    std::byte* scratch(int member, std::size_t bytes) {
-        AlignedBytes& found = scratch_[static_cast<std::size_t>(member)];
-        if (found.size() < bytes) found = AlignedBytes(bytes);
-        return found.data();
-    }
+    // What one member needs while a step runs, with anything in it.
+    std::byte* scratch(int member) { return scratch_[static_cast<std::size_t>(member)].data(); }
 
   private:
     std::int64_t max_rows_;
@@ -83,8 +80,9 @@ class Step {
     virtual bool by_rows() const = 0;
     virtual void run(const Call& call, const Member& member) const = 0;
 
-    // Bytes of Workspace::common that it needs where a sequence may have so many positions.
+    // Bytes that it needs of Workspace::common and of each member's scratch where a sequence may have so many positions.
     virtual std::size_t common_bytes(std::int64_t /*positions*/) const { return 0; }
+    virtual std::size_t scratch_bytes(std::int64_t /*positions*/) const { return 0; }
 };
 
 }  // namespace mobilequant

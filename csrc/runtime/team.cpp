@@ -39,10 +39,17 @@ void Team::Turn::await(std::uint32_t left) const {
 Team::Team(int size) {
     if (size < 1 || size > kMaxThreads)
         throw UsageError("the number of threads must be 1 to " + std::to_string(kMaxThreads));
-    for (int index = 1; index < size; ++index) threads_.emplace_back([this, index] { worker(index); });
+    try {
+        for (int index = 1; index < size; ++index) threads_.emplace_back([this, index] { worker(index); });
+    } catch (...) {  // the system gives no more threads
+        stop();
+        throw;
+    }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
     stopping_ = true;
     start_.next();
     for (std::thread& thread : threads_) thread.join();

@@ -39,7 +39,7 @@ class Member {
 // A fixed number of threads, the calling one among them. Between two calls of `run` they sleep.
 class Team {
   public:
-    // Throws UsageError: fewer than one thread, or more than kMaxThreads.
+    // Throws UsageError: fewer than one thread, or more than kMaxThreads; std::system_error: the system gives no more.
     explicit Team(int size);
     ~Team();
     Team(const Team&) = delete;
@@ -68,6 +68,7 @@ class Team {
 
     void barrier();
     void worker(int index);
+    void stop();
 
     std::vector<std::thread> threads_;
     const std::function<void(const Member&)>* work_ = nullptr;

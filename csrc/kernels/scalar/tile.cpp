@@ -24,10 +24,11 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* sums) {
         for (int channel = 0; channel < kPanelChannels; ++channel) {
             std::uint32_t total = 0;
             for (int g = 0; g < panel.groups; ++g) {
-                std::int32_t part = 0;
-                for (int k = g * group; k < (g + 1) * group; ++k) part += x[k] * weight(panel.weights, k, channel);
+                std::uint32_t part = 0;
+                for (int k = g * group; k < (g + 1) * group; ++k)
+                    part += static_cast<std::uint32_t>(x[k] * weight(panel.weights, k, channel));
                 const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + channel];
-                total += factor * static_cast<std::uint32_t>(part);
+                total += factor * part;
             }
             sums[r * kPanelChannels + channel] = static_cast<std::int32_t>(total);
         }

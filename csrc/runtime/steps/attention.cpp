@@ -17,6 +17,9 @@ constexpr int kCacheZeroPoint = 128;
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / unit * unit; }
 
+// Modulo 2^32, as tiles sum: with an offset, sums over a long context leave int32 on the way to what fits.
+std::int32_t wrapped(std::int32_t sum, std::uint32_t more) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + more); }
+
 // The same factors for every channel of a panel.
 FactorTable uniform(const Rescale& rescale, std::int64_t bound, const Format& to) {
     FactorTable table(kPanelChannels, to);
@@ -72,6 +75,9 @@ class AttentionStep final : public Step {
 
     bool by_rows() const override { return false; }
     std::size_t common_bytes(std::int64_t positions) const override { return Square::bytes(num_heads_, positions); }
+    std::size_t scratch_bytes(std::int64_t positions) const override {
+        return Square::bytes(rows_at_once(), positions) + probabilities_.scratch_bytes(positions);
+    }
 
     void run(const Call& call, const Member& member) const override {
         KVCache& cache = call.caches[static_cast<std::size_t>(ops_.scores.layer)];
@@ -111,7 +117,7 @@ class AttentionStep final : public Step {
         const std::int64_t at_once = rows_at_once(), rows = call.rows - call.first, positions = call.position + call.rows;
         const std::int64_t tasks = (rows + at_once - 1) / at_once * num_heads_;
         const std::size_t bytes = Square::bytes(at_once, positions);
-        std::byte* memory = call.workspace.scratch(member.index(), bytes + probabilities_.scratch_bytes(positions));
+        std::byte* memory = call.workspace.scratch(member.index());
         const Square square(memory, at_once, positions);
         // Later rows see more: dealt out in turn, each member gets early and late ones.
         for (std::int64_t task = member.index(); task < tasks; task += member.size()) {
@@ -151,7 +157,7 @@ class AttentionStep final : public Step {
             });
         member.barrier();
         const auto heads = member.share(num_heads_);
-        std::byte* scratch = call.workspace.scratch(member.index(), probabilities_.scratch_bytes(positions));
+        std::byte* scratch = call.workspace.scratch(member.index());
         for (std::int64_t head = heads.first; head < heads.last; ++head)
             row_probabilities(call, row, head, head, ranges, square, scratch);
         member.barrier();
@@ -220,7 +226,7 @@ class AttentionStep final : public Step {
         for (std::size_t i = 0; i < 2; ++i) add_products(cache, queries, panel, columns_of(ranges, i), rows, square, sums);
         for (std::int32_t r = 0; planes == 2 && r < queries.count; ++r) {
             std::int32_t* sum = sums + 2 * r * kPanelChannels;
-            for (int d = 0; d < kPanelChannels; ++d) sum[d] = 256 * sum[d] + sum[kPanelChannels + d];
+            for (int d = 0; d < kPanelChannels; ++d) sum[d] = wrapped(sum[kPanelChannels + d], 256u * static_cast<std::uint32_t>(sum[d]));
         }
         const std::int64_t dim = panel * kPanelChannels;
         const int dims = static_cast<int>(std::min<std::int64_t>(kPanelChannels, head_dim_ - dim));
@@ -235,11 +241,12 @@ class AttentionStep final : public Step {
         const std::uint8_t* codes = square.code_row(queries.first, probabilities_.planes()) + range.first;
         const Panel values = cache.value_panel(queries.kv_head, panel, range.first, range.size());
         kernels_.tile8.run(values, {codes, square.stride, rows}, part);
-        for (std::int32_t i = 0; i < rows * kPanelChannels; ++i) sums[i] += part[i];
+        for (std::int32_t i = 0; i < rows * kPanelChannels; ++i) sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
         if (const std::int32_t offset = kernels_.tile8.offset) {  // what the tile took from each probability
             const std::vector<std::uint8_t> ones(static_cast<std::size_t>(range.size()), static_cast<std::uint8_t>(offset + 1));
             kernels_.tile8.run(values, {ones.data(), 0, 1}, part);
-            for (std::int32_t i = 0; i < rows * kPanelChannels; ++i) sums[i] += offset * part[i % kPanelChannels];
+            for (std::int32_t i = 0; i < rows * kPanelChannels; ++i)
+                sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(part[i % kPanelChannels]));
         }
     }
 

@@ -1,7 +1,6 @@
 #include "runtime/steps/rowwise.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace mobilequant {
 namespace {
@@ -214,11 +213,6 @@ class AddStep final : public Rowwise {
 };
 
 }  // namespace
-
-Factor factor(const Rescale& rescale, std::int64_t bound) {
-    const int raise = std::max(0, kNarrowShift - rescale.shift), bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(bound)));
-    return {rescale.mantissa, std::int64_t{1} << (rescale.shift - 1), rescale.shift, bits + raise <= 31, raise};
-}
 
 std::int64_t reach(const Tensor& tensor) { return std::max(tensor.qmax - tensor.zero_point, tensor.zero_point - tensor.qmin); }
 
