@@ -53,7 +53,8 @@ void Probabilities::run(const std::byte* scores, std::int64_t position, const st
     for (int plane = 0; plane < planes(); ++plane)
         for (const Range& range : written)
             std::memset(codes + plane * stride + range.first, 0, static_cast<std::size_t>(range.size()));
-    if (ranges[0].size() == 0 && !table_ && type_ == 0) return softmax_(scores, codes, powers, count, kernel_);
+    if (ranges[0].size() == 0 && !table_ && type_ == 0)
+        return softmax_(scores + ranges[1].first * score_bytes, codes + ranges[1].first, powers, count, kernel_);
 
     std::byte* next = seen;
     for (const Range& range : ranges) {
