@@ -185,7 +185,8 @@ class Checker {
         shape(op.gain, {op.group});
         shape(op.bias, {op.group});
         if (op.bias) within<std::int32_t>(*op.bias, -kMaxNormBias, kMaxNormBias, where_);
-        rule(op.group << exponents(op.exponent, op.group) <= kMaxExponentSum, "its exponents are too large");
+        // Not group << exponent: all bits of the group might be shifted out.
+        rule(op.group <= kMaxExponentSum >> exponents(op.exponent, op.group), "its exponents are too large");
     }
 
     void check(const Rope& op) {
