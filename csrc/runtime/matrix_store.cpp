@@ -4,18 +4,22 @@
 #include <utility>
 #include <vector>
 
+#include "package/error.h"
+
 namespace mobilequant {
 namespace {
 
 std::map<Array, Array> matrices_of(const Graph& graph) {  // codes → multipliers of their groups, or nullptr
     std::map<Array, Array> found;
     for (const Op& op : graph.ops) {
-        if (const auto* embedding = std::get_if<Embedding>(&op)) found.emplace(embedding->codes, nullptr);
-        if (const auto* linear = std::get_if<Linear>(&op)) {
-            Array& multiplier = found[linear->codes];
-            multiplier = linear->group_multiplier ? linear->group_multiplier : multiplier;
-        }
+        const auto* linear = std::get_if<Linear>(&op);
+        if (!linear) continue;
+        const auto [place, first] = found.emplace(linear->codes, linear->group_multiplier);
+        require(first || place->second == linear->group_multiplier,
+                linear->codes->name + ": two matrices read these codes with different group multipliers");
     }
+    for (const Op& op : graph.ops)  // an embedding reads codes alone
+        if (const auto* embedding = std::get_if<Embedding>(&op)) found.emplace(embedding->codes, nullptr);
     return found;
 }
 

@@ -15,7 +15,7 @@ namespace mobilequant {
 class MatrixStore {
   public:
     // Members of the team pack different matrices; what was read of `file`, which holds the codes, is released.
-    // Throws PackageError: groups of columns that no kernel knows.
+    // Throws PackageError: groups of columns that no kernel knows, or codes with two sets of multipliers.
     MatrixStore(const Graph& graph, const MappedFile& file, Team& team);
 
     // The matrix of these codes: a tied lm_head shares that of the embedding.

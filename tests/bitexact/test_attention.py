@@ -76,7 +76,7 @@ def add_attention(making, case):
     rng, dims = making.rng, case.head_dim
     q = extreme.codes(rng, (case.tokens, case.heads * dims), 0, 255)
     new = [extreme.codes(rng, (case.tokens, case.kv_heads * dims), 0, 255) for _ in "kv"]
-    old = [extreme.codes(rng, (case.prefix, case.kv_heads, dims), 0, 255) for _ in "kv"]
+    old = [extreme.codes(rng, (case.kv_heads, dims, case.prefix), 0, 255).transpose(2, 0, 1) for _ in "kv"]
     if case.flat:
         new[0][:], old[0][:] = 131, 131
     for name, codes in zip("qkv", (q, *new), strict=True):

@@ -16,7 +16,7 @@ def examples(count):
 def codes(rng, shape, low, high):
     """Codes in [low, high]: each row uniform, only ends, near one end, near one value, or all the same."""
     rows = np.empty(shape, dtype=np.int64)
-    for row in rows.reshape(-1, shape[-1]):
+    for row in rows.reshape(-1, shape[-1]) if rows.size else ():
         row[:] = _row(rng, len(row), low, high)
     return rows
 
