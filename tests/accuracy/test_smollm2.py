@@ -1,5 +1,6 @@
 """One real model from its name to integers, against the numbers in smollm2-135m.yaml."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mobilequant.methods.run import run_methods
 from mobilequant.models.tokenizer import Tokenizer
 from mobilequant.pipeline.recipe import Recipe
 from mobilequant.pipeline.scheme import Scheme
+from native_engine import KERNELS, Native, Reference
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1200)]  # the first test makes and scores the package
 
@@ -78,6 +80,14 @@ def test_prefill_and_decode_give_identical_integers(outcome, tokens):
     state = interpreter.state()
     one_by_one = torch.cat([interpreter.run(tokens[0, t : t + 1], state) for t in range(16)])
     assert torch.equal(whole, one_by_one)
+
+
+def test_the_engine_gives_the_interpreters_logits(outcome, tokens):
+    """All kernels: 37 tokens at once and 3 one by one, and the same text with every tensor in sight."""
+    reference = Reference(open_package(outcome.package).graph, tokens[0, :40].tolist())
+    for kernels, threads in itertools.product(KERNELS, (1, 2)):
+        reference.require_equal_logits(Native(outcome.package, kernels, threads), [37, 1, 1, 1])
+    reference.require_equal_trace(Native(outcome.package, KERNELS[0], 2, keep_all=True))
 
 
 def test_static_ranges_need_the_prefix(job, outcome, tokens):
