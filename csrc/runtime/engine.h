@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,8 @@ class Engine {
 
     const Graph& graph() const { return package_.graph(); }
     const Kernels& kernels() const { return kernels_; }
+    const Tensor& output() const { return graph().tensors[static_cast<std::size_t>(graph().output)]; }  // the logits
+    std::optional<std::int32_t> leading_token() const { return package_.leading_token(); }
 
   private:
     friend class Session;
@@ -45,6 +48,7 @@ class Session {
     void run(std::span<const std::int32_t> tokens, std::vector<std::int16_t>& logits, bool only_last);
 
     std::int64_t position() const { return position_; }
+    std::int64_t room() const { return capacity_ - position_; }
 
   private:
     void run_chunk(std::span<const std::int32_t> tokens);

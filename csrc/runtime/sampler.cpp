@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "package/error.h"
 
@@ -11,6 +12,18 @@ namespace {
 constexpr int kPowerBits = 30, kOctaveBits = 8, kMantissaBits = 31;
 constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;  // a share of 1
 constexpr double kLog2E = 1.4426950408889634;
+constexpr double kLargestFactor = 1 << kPowerBits;  // octaves per step of a logit: beyond, only equals of the first remain
+
+const Sampling& checked(const Sampling& sampling) {
+    const auto demand = [](bool holds, const char* broken) {
+        if (!holds) throw UsageError(broken);
+    };
+    demand(sampling.temperature >= 0 && sampling.temperature <= 100, "the temperature must be 0 to 100");
+    demand(sampling.top_k >= 0, "top_k must be 0 or more");
+    demand(sampling.top_p > 0 && sampling.top_p <= 1, "top_p must be more than 0 and at most 1");
+    demand(sampling.repetition_penalty >= 0.01 && sampling.repetition_penalty <= 100, "the repetition penalty must be 0.01 to 100");
+    return sampling;
+}
 
 }  // namespace
 
@@ -20,20 +33,15 @@ std::int64_t Sampler::Factor::operator()(std::int64_t value) const {
 
 Sampler::Factor Sampler::factor(double value) {
     int exponent = 0;
-    const double mantissa = std::frexp(value, &exponent);  // in [1/2, 1)
+    const double mantissa = std::frexp(std::min(value, kLargestFactor), &exponent);  // in [1/2, 1)
     const int shift = std::clamp(kMantissaBits - exponent, 1, 62);
     return {static_cast<std::int64_t>(std::nearbyint(std::ldexp(mantissa, shift + exponent))), shift};
 }
 
 Sampler::Sampler(const Sampling& sampling, double scale)
-    : sampling_(sampling), state_(sampling.seed), top_p_(static_cast<std::uint64_t>(sampling.top_p * static_cast<double>(kWhole))) {
-    const auto demand = [](bool holds, const char* broken) {
-        if (!holds) throw UsageError(broken);
-    };
-    demand(sampling.temperature >= 0 && sampling.temperature <= 100, "the temperature must be 0 to 100");
-    demand(sampling.top_k >= 0, "top_k must be 0 or more");
-    demand(sampling.top_p > 0 && sampling.top_p <= 1, "top_p must be more than 0 and at most 1");
-    demand(sampling.repetition_penalty >= 0.01 && sampling.repetition_penalty <= 100, "the repetition penalty must be 0.01 to 100");
+    : sampling_(checked(sampling)),
+      state_(sampling.seed),
+      top_p_(static_cast<std::uint64_t>(sampling.top_p * static_cast<double>(kWhole))) {
     multiply_ = factor(sampling.repetition_penalty);
     divide_ = factor(1 / sampling.repetition_penalty);
     octaves_ = factor(sampling.temperature > 0 ? scale * kLog2E / sampling.temperature * (1 << kOctaveBits) : 1);
@@ -42,6 +50,7 @@ Sampler::Sampler(const Sampling& sampling, double scale)
 }
 
 std::int32_t Sampler::choose(std::span<const std::int16_t> logits, std::span<const std::int32_t> before) {
+    if (logits.empty()) throw UsageError("there are no logits to choose from");
     logits_.assign(logits.begin(), logits.end());
     if (sampling_.repetition_penalty != 1) penalize(before);
     if (sampling_.temperature == 0) return likeliest();
@@ -62,6 +71,8 @@ void Sampler::penalize(std::span<const std::int32_t> before) {
     std::sort(tokens.begin(), tokens.end());
     tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
     for (const std::int32_t token : tokens) {
+        if (token < 0 || static_cast<std::size_t>(token) >= logits_.size())
+            throw UsageError("token " + std::to_string(token) + " is outside the vocabulary");
         std::int32_t& logit = logits_[static_cast<std::size_t>(token)];
         logit = static_cast<std::int32_t>(logit > 0 ? divide_(logit) : multiply_(logit));
     }

@@ -21,7 +21,7 @@ class Sampler {
     // `scale` is that of the logits. Throws UsageError: a number that makes no sense.
     Sampler(const Sampling& sampling, double scale);
 
-    // The next token behind `before`; ties go to the smaller id.
+    // The next token behind `before`; ties go to the smaller id. Throws UsageError: no logits, or a token outside them.
     std::int32_t choose(std::span<const std::int16_t> logits, std::span<const std::int32_t> before);
 
   private:
