@@ -65,12 +65,20 @@ def generate(model: RunningModel, prompt: str, sampling: Sampling, max_new_token
 
 
 def new_tokens(
-    reader: Reader, prompt: Sequence[int], sampler: Sampler, stop: Collection[int], *, limit: int
+    reader: Reader,
+    prompt: Sequence[int],
+    sampler: Sampler,
+    stop: Collection[int],
+    *,
+    limit: int,
+    before: Sequence[int] = (),
 ) -> Iterator[int]:
-    """Tokens behind ``prompt`` (at least one); ends with a token of ``stop``, which it does not yield, after ``limit``
-    tokens, or when there is no more room. Each step reads only the last token, since the reader holds the rest.
+    """Tokens behind ``prompt`` (at least one), which stands behind ``before``, which the reader has read already.
+
+    Ends with a token of ``stop``, which it does not yield, after ``limit`` tokens, or when there is no more room. Each
+    step reads only the last token, since the reader holds the rest.
     """
-    before, feed = list(prompt), list(prompt)
+    before, feed = [*before, *prompt], list(prompt)
     for _ in range(limit):
         if len(feed) > reader.room:
             return
@@ -100,4 +108,3 @@ def require_limit(max_new_tokens: int) -> None:
     """
     if max_new_tokens < 1:
         raise UsageError(f"{max_new_tokens} new tokens are no text", "Use --max-new-tokens of 1 or more.")
-

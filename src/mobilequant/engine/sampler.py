@@ -46,7 +46,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         _demand(0 < self.temperature <= _HIGHEST_TEMPERATURE, "temperature", self.temperature, "above 0, at most 100")
-        _demand(self.top_k >= 0 and self.top_k == int(self.top_k), "top_k", self.top_k, "0 (all tokens) or more")
+        _demand(isinstance(self.top_k, int) and self.top_k >= 0, "top_k", self.top_k, "of 0 (all tokens) or more")
         _demand(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
         _demand(
             _LOWEST_PENALTY <= self.repetition_penalty <= _HIGHEST_PENALTY,
@@ -54,7 +54,8 @@ class Sampling:
             self.repetition_penalty,
             "of 0.01 to 100; 1 changes nothing",
         )
-        _demand(0 <= self.seed <= _LARGEST_SEED, "seed", self.seed, "of 0 to 2^64 − 1")
+        whole = isinstance(self.seed, int) and 0 <= self.seed <= _LARGEST_SEED
+        _demand(whole, "seed", self.seed, "of 0 to 2^64 − 1")
 
 
 class Sampler:

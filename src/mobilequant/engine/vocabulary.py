@@ -38,7 +38,9 @@ class Vocabulary:
         """
         files = listed_files(folder, (FILE, SETTINGS, _GENERATION))
         if FILE not in files:
-            raise PackageError(f"{folder} has no {FILE}", "Quantize a model that has one; token ids can be run without.")
+            raise PackageError(
+                f"{folder} has no {FILE}", "Quantize a model that has one; token ids can be run without."
+            )
         try:
             tokenizer = Tokenizer.load(folder, num_rows=vocab_size)
             more = read_json(files[_GENERATION]).get("eos_token_id") if _GENERATION in files else None

@@ -86,8 +86,6 @@ class ReferenceSession:
         self._run(tokens, tap=lambda tensor, codes: found.append((tensor.name, codes.cpu().numpy())))
         return found
 
-    def _run(
-        self, tokens: Sequence[int], *, only_last: bool = False, tap: CodesTap | None = None
-    ) -> NDArray[np.int16]:
+    def _run(self, tokens: Sequence[int], *, only_last: bool = False, tap: CodesTap | None = None) -> NDArray[np.int16]:
         logits = self._interpreter.run(torch.tensor(tokens, dtype=torch.int64), self._state, tap)
         return (logits[-1:] if only_last else logits).cpu().numpy()
