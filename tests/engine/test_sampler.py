@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sampler_twin import OCTAVES, POWERS, STEPS, TwinSampler
 
 from mobilequant.engine.sampler import Sampler, Sampling
 from mobilequant.errors import UsageError
+from sampler_twin import OCTAVES, POWERS, STEPS, TwinSampler
 
 LOGITS = st.one_of(
     st.lists(st.integers(-32768, 32767), min_size=1, max_size=50),
@@ -29,7 +29,9 @@ SCALES = st.one_of(st.floats(1e-5, 10), st.sampled_from([5e-324, 1e300]))
 
 
 @given(LOGITS, OPTIONS, SCALES, st.booleans(), st.data())
-@example([3, 9, 9, -5], {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "repetition_penalty": 1.0, "seed": 0}, 1, False, None)
+@example(
+    [3, 9, 9, -5], {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "repetition_penalty": 1.0, "seed": 0}, 1, False, None
+)
 def test_it_chooses_what_the_twin_chooses(logits, options, scale, greedy, data):
     ours = Sampler(Sampling(**options, greedy=greedy), scale)
     twin = TwinSampler(scale, **{**options, "temperature": 0 if greedy else options["temperature"]})

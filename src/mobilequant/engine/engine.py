@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from mobilequant.engine.failure import translated
 from mobilequant.engine.generation import generate
 from mobilequant.engine.listing import MANIFEST
 from mobilequant.engine.sampler import DEFAULT_TEMPERATURE, Sampling
-from mobilequant.engine.vocabulary import Vocabulary
 from mobilequant.errors import PackageError, ResourceError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from mobilequant.engine.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,8 @@ class Engine:
         Raises:
             PackageError: the package has no tokenizer, or it is damaged.
         """
+        from mobilequant.engine.vocabulary import Vocabulary  # token ids can be run without a tokenizer
+
         return Vocabulary.load(
             self.folder,
             vocab_size=self.vocab_size,

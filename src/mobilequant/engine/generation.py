@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilequant.engine.sampler import Sampler, Sampling
-from mobilequant.engine.vocabulary import Vocabulary
 from mobilequant.errors import UsageError
-from mobilequant.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mobilequant.engine.vocabulary import Vocabulary
+    from mobilequant.models.tokenizer import Tokenizer
 
 
 class Reader(Protocol):

@@ -63,6 +63,8 @@ def bench(
     for name, value in {"prompt": prompt, "decode": decode, "repeat": repeat}.items():
         if value < 1:
             raise UsageError(f"{name} is {value}", f"Use --{name} of 1 or more.")
+    if context is not None and context < 0:
+        raise UsageError(f"context is {context}", "Use --context of 0 or more.")
     start = time.perf_counter()
     engine = Engine.load(package, threads=threads, kernels=kernels)
     load_ms = _milliseconds(start)

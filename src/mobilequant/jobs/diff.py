@@ -129,7 +129,7 @@ def read_dump(path: Path) -> Trace:
     remedy = "Make one with `mobilequant diff DIR --save FILE`."
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: np.asarray(file[name]) for name in file.files}
     except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} cannot be read as a dump: {error}", remedy) from error
     ids = arrays.pop(_TOKENS, np.zeros(0))
