@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from mobilequant.cli.chat import talk
 from mobilequant.cli.main import main
 from mobilequant.integer.package import write_manifest
 
@@ -191,9 +192,40 @@ def test_eval_by_either_executor_gives_the_same_scores(tiny_package, scoring_tex
 def test_generating_loads_no_torch(tiny_package):
     code = f"""
 import sys
+from mobilequant.cli.chat import talk
 from mobilequant.cli.main import main
 assert main(["generate", {str(tiny_package)!r}, "--prompt", "abc", "--max-new-tokens", "2"]) == 0
 print([name for name in ("torch", "transformers") if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
+
+
+class Stopped:
+    """A conversation whose first answer is stopped by Ctrl-C."""
+
+    room = 100
+
+    def __init__(self):
+        self.asked = []
+
+    def answer(self, question):
+        self.asked.append(question)
+        yield "well"
+        if len(self.asked) == 1:
+            raise KeyboardInterrupt
+        yield " then"
+
+
+def test_ctrl_c_on_a_terminal_stops_only_the_answer(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    with pytest.raises(KeyboardInterrupt):
+        talk(Stopped())
+    lines = iter(["one", "two", "/exit"])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
+    capsys.readouterr()
+    conversation = Stopped()
+    talk(conversation)
+    assert conversation.asked == ["one", "two"]
+    assert capsys.readouterr().out == "well\nwell then\n"

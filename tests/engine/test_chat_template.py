@@ -34,6 +34,7 @@ def test_it_finds_what_templates_use():
     assert render("{{ bos_token }}{{ messages | length }}", bos_token="<s>") == "<s>2"
     assert render("{% for m in messages %}{% break %}{% endfor %}{{ {'a': 'é'} | tojson }}") == '{"a": "é"}'
     assert render("{{ strftime_now('%Y') }}").isdecimal()
+    assert render("{% generation %}{{ messages[0].content }}{% endgeneration %}!") == "Be kind.!"
 
 
 def test_a_template_that_refuses_a_role_says_so():

@@ -245,12 +245,17 @@ def test_threads_are_physical_cores_at_most_eight_unless_told(monkeypatch, tmp_p
         monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
         monkeypatch.setattr(cores, "_allowed", lambda: list(range(8)))
         monkeypatch.setattr(cores, "_TOPOLOGY", tmp_path)
+        monkeypatch.setattr(cores, "_QUOTA", tmp_path / "none")
         assert default_threads() == 8
     for cpu in range(8):
         folder = tmp_path / f"cpu{cpu}" / "topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
     assert default_threads() == 4
+    for quota, expected in {"max 100000": 4, "250000 100000": 2, "5000 100000": 1, "nonsense": 4}.items():
+        monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+        (tmp_path / "cpu.max").write_text(quota)
+        assert default_threads() == expected
     monkeypatch.setattr(cores, "_allowed", lambda: [0, 4])
     assert default_threads() == 1
     monkeypatch.setattr(cores, "_allowed", lambda: list(range(100, 120)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +66,9 @@ def chat(
 def talk(conversation: Conversation) -> None:
     """Questions from standard input, answers to standard output, all else to standard error."""
     if sys.stdin.isatty():
-        output.tell(f"Ask something. {_NEW} begins again, {_EXIT} or Ctrl-D ends.")
+        output.tell(f"Ask something. {_NEW} begins again, {_EXIT} or Ctrl-D ends, Ctrl-C stops an answer.")
+        with suppress(ImportError):  # where there is no such library, lines cannot be edited
+            import readline  # noqa: F401
     while (question := _question()) is not None:
         if question == _NEW:
             conversation.reset()
@@ -94,8 +97,12 @@ def _answer(conversation: Conversation, question: str) -> None:
     from mobilequant.jobs.chat import ContextFullError
 
     try:
-        for piece in conversation.answer(question):
-            output.write_text(piece)
+        with closing(conversation.answer(question)) as pieces:
+            for piece in pieces:
+                output.write_text(piece)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
     except ContextFullError as error:
         output.tell(f"{error.message}\n{error.remedy}")
         return

@@ -1,7 +1,7 @@
 """The chat template of a package: how a conversation becomes the text that its model was trained on.
 
 Templates are programs of strangers. They run in jinja2's sandbox, which lets them reach neither files nor Python's
-insides, and may write and multiply only so much.
+insides, and may write and multiply only so much. One that is made to waste time still can: Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import Environment, Template, TemplateError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mobilequant.engine.failure import DAMAGED
@@ -96,9 +99,20 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+class _Generation(Extension):
+    """``{% generation %}`` marks for training what an assistant says; it writes nothing itself."""
+
+    tags = {"generation"}  # noqa: RUF012 (the type of jinja2)
+
+    def parse(self, parser: Parser) -> list[Node]:
+        """What stands between the tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _environment() -> Environment:
     """What templates of the field expect to find."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)

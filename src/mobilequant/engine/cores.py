@@ -10,17 +10,18 @@ from mobilequant.errors import UsageError
 MOST_THREADS = 256  # more than this is a mistake
 _MOST_BY_DEFAULT = 8  # behind it, a token at a time gains nothing: it waits for memory
 _TOPOLOGY = Path("/sys/devices/system/cpu")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 
 
 def default_threads() -> int:
-    """``OMP_NUM_THREADS``, else the number of physical cores that this process may use, at most 8.
+    """``OMP_NUM_THREADS``, else the number of physical cores that this process or its container may use, at most 8.
 
     Two threads on one core take each other's place at the vector units.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
-    return max(1, min(len({_core_of(cpu) for cpu in _allowed()}), _MOST_BY_DEFAULT))
+    return max(1, min(len({_core_of(cpu) for cpu in _allowed()}), _quota(), _MOST_BY_DEFAULT))
 
 
 def require_threads(threads: int) -> None:
@@ -38,6 +39,15 @@ def _allowed() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def _quota() -> int:
+    """How many processors a container may use at the same time; many where there is no limit."""
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return MOST_THREADS
 
 
 def _core_of(cpu: int) -> str:

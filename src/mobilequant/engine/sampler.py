@@ -63,6 +63,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, logits_scale: float) -> None:
         _demand(0 < logits_scale < math.inf, "logits_scale", logits_scale, "above 0")
+        self._penalizes = sampling.repetition_penalty != 1
         with translated("sampling", "Use other numbers."):
             self._core = _core.Sampler(
                 logits_scale,
@@ -80,7 +81,8 @@ class Sampler:
             UsageError: there are no logits, or a token stands before that has none.
         """
         with translated("sampling", "Give the logits of one position, and tokens of the same vocabulary."):
-            return self._core.choose(np.ascontiguousarray(logits), np.asarray(before, dtype=np.int32))
+            seen = before if self._penalizes else ()  # a long list takes as long to hand over as a choice
+            return self._core.choose(np.ascontiguousarray(logits), np.asarray(seen, dtype=np.int32))
 
 
 def _demand(holds: bool, name: str, value: object, valid: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from mobilequant.engine.chat_template import ChatTemplate
 from mobilequant.engine.engine import Engine
@@ -60,7 +60,7 @@ class Conversation:
         """How many positions the caches hold."""
         return self._session.position
 
-    def answer(self, question: str) -> Iterator[str]:
+    def answer(self, question: str) -> Generator[str, None, None]:
         """Yield the model's answer piece by piece; an answer that is left early counts as far as it went.
 
         Raises:
@@ -77,7 +77,7 @@ class Conversation:
             )
         return self._answer(messages, rendered, more)
 
-    def _answer(self, messages: list[dict[str, str]], rendered: str, more: list[int]) -> Iterator[str]:
+    def _answer(self, messages: list[dict[str, str]], rendered: str, more: list[int]) -> Generator[str, None, None]:
         vocabulary, said = self._engine.vocabulary, ""
         known = self._tokens[: self._session.position - self._start]
         self._tokens = known + more
