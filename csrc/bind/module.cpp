@@ -38,6 +38,30 @@ Logits run(Session& session, const Input<std::int32_t>& tokens, bool only_last) 
     return Logits(logits->data(), {rows, logits->size() / rows}, owner);
 }
 
+template <class Code>
+nb::object array(TracedTensor& traced) {
+    auto* codes = new std::vector<std::byte>(std::move(traced.codes));
+    const nb::capsule owner(codes, [](void* held) noexcept { delete static_cast<std::vector<std::byte>*>(held); });
+    const std::vector<std::size_t> shape(traced.shape.begin(), traced.shape.end());
+    return nb::cast(nb::ndarray<nb::numpy, Code>(reinterpret_cast<Code*>(codes->data()), shape.size(), shape.data(), owner));
+}
+
+// (name, codes) of every tensor in running order: uint8 or int16 (T, C), scores and probabilities (H, T, S).
+nb::list trace(Session& session, const Engine& engine, const Input<std::int32_t>& tokens) {
+    std::vector<TracedTensor> traced;
+    {
+        const nb::gil_scoped_release release;
+        traced = session.trace(span(tokens));
+    }
+    nb::list found;
+    for (TracedTensor& each : traced) {
+        const Tensor& tensor = engine.graph().tensors[static_cast<std::size_t>(each.number)];
+        const bool narrow = tensor.dtype == DType::uint8;
+        found.append(nb::make_tuple(tensor.name, narrow ? array<std::uint8_t>(each) : array<std::int16_t>(each)));
+    }
+    return found;
+}
+
 std::vector<std::string> supported_kernels() {
     std::vector<std::string> names;
     for (const Kernels& each : all_kernels())
@@ -49,21 +73,23 @@ void bind_engine(nb::module_& m) {
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",
-            [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels) {
+            [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels, bool traced) {
                 const nb::gil_scoped_release release;
-                new (self) Engine(folder, {threads, kernels});
+                new (self) Engine(folder, {threads, kernels, traced ? Keep::all : Keep::output});
             },
-            "folder"_a, "threads"_a, "kernels"_a)
+            "folder"_a, "threads"_a, "kernels"_a, "traced"_a)
         .def_prop_ro("kernels", [](const Engine& engine) { return std::string(engine.kernels().name); })
         .def_prop_ro("vocab_size", [](const Engine& engine) { return engine.graph().vocab_size; })
         .def_prop_ro("context", [](const Engine& engine) { return engine.graph().context; })
         .def_prop_ro("prefix_tokens", [](const Engine& engine) { return engine.graph().prefix_tokens; })
-        .def_prop_ro("leading_token", &Engine::leading_token)
-        .def_prop_ro("output", [](const Engine& engine) { return engine.output().name; })
-        .def_prop_ro("logits_scale", [](const Engine& engine) { return engine.output().scale; });
+        .def_prop_ro("leading_token", [](const Engine& engine) { return engine.package().leading_token(); })
+        .def_prop_ro("logits_scale", [](const Engine& engine) {
+            return engine.graph().tensors[static_cast<std::size_t>(engine.graph().output)].scale;
+        });
     nb::class_<Session>(m, "Session")
         .def(nb::init<Engine&, std::int64_t>(), "engine"_a, "capacity"_a, nb::keep_alive<1, 2>())
         .def("run", &run, "tokens"_a, "only_last"_a)
+        .def("trace", &trace, "engine"_a, "tokens"_a)
         .def_prop_ro("position", &Session::position)
         .def_prop_ro("room", &Session::room);
 }

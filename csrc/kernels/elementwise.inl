@@ -107,59 +107,11 @@ static void add(const A* __restrict a, const B* __restrict b, Out* __restrict y,
     }
 }
 
-// ── what follows a sum of products ───────────────────────────────────────────────────────────────────────────────────
-
-// A product is below 2^62: raised by that it is positive, and a shift of unsigned numbers, which all vectors have, rounds it
-// down as a shift of signed ones does, which AVX2 lacks.
-template <class Out>
-static void finish_channels(const std::int32_t* __restrict sums, Out* __restrict y, int count, const ChannelFactors op) {
-    constexpr std::uint64_t kRaise = std::uint64_t{1} << 62;
-    std::int64_t values[kPanelChannels];
-    for (int i = 0; i < count; ++i) {
-        const auto sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(op.bias[i]));
-        const std::int64_t product = std::int64_t{sum} * op.mantissa[i];
-        const std::uint64_t half = std::uint64_t{1} << op.shift[i] >> 1;
-        const std::uint64_t raised = static_cast<std::uint64_t>(product) + half + kRaise;
-        values[i] = static_cast<std::int64_t>((raised >> op.shift[i]) - (kRaise >> op.shift[i]));
-    }
-    for (int i = 0; i < count; ++i) y[i] = saturate<Out>(values[i], op.to);
-}
-
-template <class Out>
-static void requantize_all(const std::int32_t* __restrict values, Out* __restrict y, std::int64_t count, const Factor by,
-                           const Format to) {
-    for (std::int64_t i = 0; i < count; ++i) y[i] = requantize<Out>(values[i], by, to);
-}
-
-// ── softmax ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── softmax: one exponential ─────────────────────────────────────────────────────────────────────────────────────────
 
 // 2^16 · 2^(−distance) in the steps of the scores.
-static inline std::int32_t exponential(std::int32_t distance, const SoftmaxKernel op) {
+static inline std::int32_t exponential(std::int32_t distance, const SoftmaxKernel& op) {
     const std::int64_t t = rescale(distance, op.by), octaves = t >> 8;
     const int down = octaves > 17 ? 17 : static_cast<int>(octaves);
     return (op.table[t & 255] + ((1 << down) >> 1)) >> down;
-}
-
-// Probabilities of `count` visible scores. Where the sum is small enough, the division is a multiplication, and still exact:
-// with m = 18 + bits(Σ) and R = ⌈one·2^m/Σ⌉, e·R exceeds e·one·2^m/Σ by less than e < 2^17, and the next multiple of 2^m
-// that it could reach is 2^m/(2Σ) > 2^17 away.
-template <class In, class Out>
-static void softmax(const In* __restrict x, Out* __restrict p, std::int32_t* __restrict e, std::int64_t count, const SoftmaxKernel op) {
-    std::int32_t largest = x[0];
-    for (std::int64_t i = 1; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
-    std::int64_t total = 0;
-    for (std::int64_t i = 0; i < count; ++i) e[i] = exponential(largest - x[i], op), total += e[i];
-    if (sizeof(Out) == 1 && total < std::int64_t{1} << 36) {
-        const int m = 18 + 64 - __builtin_clzll(static_cast<unsigned long long>(total));
-        const std::int64_t reciprocal = ((std::int64_t{256} << m) + total - 1) / total, half = std::int64_t{1} << (m - 1);
-        for (std::int64_t i = 0; i < count; ++i) {
-            const std::int64_t probability = (e[i] * reciprocal + half) >> m;
-            p[i] = static_cast<Out>(probability > op.qmax ? op.qmax : probability);
-        }
-    } else {
-        for (std::int64_t i = 0; i < count; ++i) {
-            const std::int64_t probability = (2 * std::int64_t{op.one} * e[i] + total) / (2 * total);
-            p[i] = static_cast<Out>(probability > op.qmax ? op.qmax : probability);
-        }
-    }
 }

@@ -1,23 +1,17 @@
-// Memory that begins at a cache line, and at a page where it is large; zero until it is written.
+// Memory that begins at a cache line and is zero until it is written. Large blocks are mapped, in huge pages where the system
+// has them: a walk through weights misses fewer translations, and pages that are never touched cost nothing.
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
-#include <new>
 
 namespace mobilequant {
 
 class AlignedBytes {
   public:
     AlignedBytes() = default;
-    explicit AlignedBytes(std::size_t size) : size_(size) {
-        const std::size_t whole = (size + kAlign - 1) / kAlign * kAlign;
-        data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlign, whole ? whole : kAlign)));
-        if (!data_) throw std::bad_alloc();
-        std::memset(data_.get(), 0, whole);
-    }
+    // Throws std::bad_alloc.
+    explicit AlignedBytes(std::size_t size);
 
     std::byte* data() { return data_.get(); }
     const std::byte* data() const { return data_.get(); }
@@ -33,11 +27,11 @@ class AlignedBytes {
     }
 
   private:
-    static constexpr std::size_t kAlign = 64;
     struct Free {
-        void operator()(std::byte* data) const { std::free(data); }
+        std::size_t mapped;  // bytes, or 0 for memory of the heap
+        void operator()(std::byte* data) const;
     };
-    std::unique_ptr<std::byte, Free> data_;
+    std::unique_ptr<std::byte, Free> data_{nullptr, Free{0}};
     std::size_t size_ = 0;
 };
 

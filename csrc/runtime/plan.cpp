@@ -144,7 +144,7 @@ class Pool {
     std::size_t size_ = 0;
 };
 
-std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Pool& shared, Pool& rows) {
+std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, Pool& shared, Pool& rows) {
     std::vector<Place> places(graph.tensors.size(), Place{});
     std::vector<std::size_t> last_use(graph.tensors.size(), 0);
     for (std::size_t s = 0; s < drafts.size(); ++s)
@@ -157,6 +157,7 @@ std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& d
         const std::size_t whole = (bytes + kAlign - 1) / kAlign * kAlign;
         Pool& pool = drafts[s].by_rows ? rows : shared;
         places[output] = pool.take(whole, !drafts[s].by_rows);
+        if (keep == Keep::all) continue;
         std::set<int> done(drafts[s].inputs.begin(), drafts[s].inputs.end());
         if (last_use[output] == 0) done.insert(drafts[s].output);  // nobody reads it
         for (const int tensor_number : done) {
@@ -209,7 +210,8 @@ class Meeting {
 
 class Planner {
   public:
-    Planner(const Graph& graph, const Kernels& kernels, const std::vector<Place>& places) : site_{graph, places, kernels} {}
+    Planner(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, const std::vector<Place>& places)
+        : site_{graph, places, kernels}, matrices_(matrices) {}
 
     std::unique_ptr<Step> make(const Draft& draft) {
         const Op& first = site_.graph.ops[draft.ops.front()];
@@ -219,7 +221,7 @@ class Planner {
     }
 
   private:
-    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, packed(op.codes, nullptr)); }
+    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.of(op.codes)); }
     std::unique_ptr<Step> make_one(const Norm& op) { return make_norm(op, site_); }
     std::unique_ptr<Step> make_one(const Rope& op) { return make_rope(op, site_); }
     std::unique_ptr<Step> make_one(const Table& op) { return make_table(op, site_); }
@@ -232,19 +234,17 @@ class Planner {
 
     std::unique_ptr<Step> channels(const Draft& draft) {
         ChannelOps ops;
-        std::vector<std::shared_ptr<const PackedMatrix>> matrices;
         for (const std::size_t number : draft.ops) {
             const Op& op = site_.graph.ops[number];
             if (const auto* linear = std::get_if<Linear>(&op)) {
                 ops.emplace_back(linear);
-                matrices.push_back(packed(linear->codes, linear->group_multiplier));
             } else if (const auto* table = std::get_if<Table>(&op)) {
                 ops.emplace_back(table);
             } else {
                 ops.emplace_back(&std::get<Multiply>(op));
             }
         }
-        return make_channels(ops, site_, matrices);
+        return make_channels(ops, site_, matrices_);
     }
 
     std::unique_ptr<Step> attention(const Draft& draft) {
@@ -261,28 +261,28 @@ class Planner {
         return make_attention(ops, site_);
     }
 
-    // A tied lm_head shares the matrix of the embedding.
-    std::shared_ptr<const PackedMatrix> packed(Array codes, Array multiplier) {
-        auto& found = packed_[codes];
-        if (!found) found = std::make_shared<PackedMatrix>(*codes, multiplier);
-        return found;
-    }
-
     Site site_;
-    std::map<Array, std::shared_ptr<const PackedMatrix>> packed_;
+    const MatrixStore& matrices_;
 };
+
+std::size_t last_attention(const Graph& graph, const std::vector<Draft>& drafts) {
+    std::size_t last = 0;
+    for (std::size_t s = 0; s < drafts.size(); ++s)
+        if (std::holds_alternative<AttentionScores>(graph.ops[drafts[s].ops.front()])) last = s;
+    return last;
+}
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels) {
-    const std::vector<Draft> drafts = Fusion(graph, draft_steps(graph))();
+Plan make_plan(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, Keep keep) {
+    std::vector<Draft> drafts = draft_steps(graph);
+    if (keep == Keep::output) drafts = Fusion(graph, std::move(drafts))();
     Pool shared, rows;
-    const std::vector<Place> places = place_tensors(graph, drafts, shared, rows);
-    Planner planner(graph, kernels, places);
+    Plan plan{{}, place_tensors(graph, drafts, keep, shared, rows), shared.size(), rows.size(), last_attention(graph, drafts)};
+    Planner planner(graph, kernels, matrices, plan.places);
     Meeting many(false), single(true);
-    Plan plan{{}, places[static_cast<std::size_t>(graph.output)], shared.size(), rows.size()};
     for (const Draft& draft : drafts)
-        plan.steps.push_back({planner.make(draft), many.needed(draft, places), single.needed(draft, places)});
+        plan.steps.push_back({planner.make(draft), many.needed(draft, plan.places), single.needed(draft, plan.places)});
     return plan;
 }
 

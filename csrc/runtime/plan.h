@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "runtime/matrix_store.h"
 #include "runtime/step.h"
 
 namespace mobilequant {
@@ -17,11 +18,15 @@ struct Planned {
 
 struct Plan {
     std::vector<Planned> steps;
-    Place logits;
+    std::vector<Place> places;            // of tensors; those inside a step have none
     std::size_t shared_bytes, row_bytes;  // of one row in each pool
+    std::size_t last_attention;           // from this step on, rows depend on no other rows
 };
 
-// The graph must outlive the plan. `kernels` too.
-Plan make_plan(const Graph& graph, const Kernels& kernels);
+// Fused steps whose tensors share memory, or one step for each operation and all tensors kept.
+enum class Keep { output, all };
+
+// All references must outlive the plan.
+Plan make_plan(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, Keep keep);
 
 }  // namespace mobilequant

@@ -18,6 +18,7 @@ from mobilequant.engine.engine import Engine, available_kernels
 from mobilequant.errors import PackageError, ResourceError, UsageError
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.package import load_graph, write_manifest
+from mobilequant.jobs.reference import Reference
 
 LENGTH = 40
 TOKENS = np.random.default_rng(3).integers(0, 260, LENGTH)
@@ -42,7 +43,7 @@ def copy(tiny_package, tmp_path):
 
 
 @pytest.mark.parametrize("kernels", available_kernels())
-@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("split", [(LENGTH,), (LENGTH - 3, 1, 1, 1), (1,) * LENGTH, (17, 1, 22)], ids=str)
 def test_logits_are_the_interpreters(tiny_package, expected, kernels, threads, split):
     engine = Engine.load(tiny_package, threads=threads, kernels=kernels)
@@ -109,6 +110,27 @@ def test_tokens_that_cannot_be_run_change_nothing(engine, tokens, said):
     assert np.array_equal(session.run([3]), engine.session().run([1, 2, 3])[-1:])
 
 
+@pytest.mark.parametrize("kernels", available_kernels())
+@pytest.mark.parametrize("split", [(LENGTH,), (20, 1, LENGTH - 21)], ids=str)
+def test_traces_are_the_interpreters(tiny_package, kernels, split):
+    sessions = [
+        Engine.load(tiny_package, threads=2, kernels=kernels, traced=True).session(LENGTH),
+        Reference.load(tiny_package).session(),
+    ]
+    for part in np.split(TOKENS, np.cumsum(split)[:-1]):
+        ours, expected = (session.trace(part) for session in sessions)
+        assert [name for name, _ in ours] == [name for name, _ in expected]
+        for (name, codes), (_, truth) in zip(ours, expected, strict=True):
+            assert codes.dtype == truth.dtype
+            assert np.array_equal(codes, truth), name
+
+
+def test_only_an_engine_that_was_loaded_for_it_shows_its_tensors(engine):
+    with pytest.raises(UsageError, match="does not keep") as error:
+        engine.session().trace([1])
+    assert "traced=True" in error.value.remedy
+
+
 @pytest.mark.parametrize("capacity", [0, -1])
 def test_a_session_needs_room(engine, capacity):
     with pytest.raises(UsageError, match="cannot have room"):
@@ -139,8 +161,8 @@ def test_threads_that_the_system_refuses(tiny_package, monkeypatch):
 
 
 def test_slow_kernels_are_told(tiny_package, monkeypatch, caplog):
-    def slow(folder, threads, _kernels, real=_core.Engine):
-        return real(folder, threads, "scalar")
+    def slow(folder, threads, _kernels, traced, real=_core.Engine):
+        return real(folder, threads, "scalar", traced)
 
     Engine.load(tiny_package, kernels="scalar")  # who asks for them knows
     assert not caplog.records

@@ -26,7 +26,7 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* sums) {
             for (int g = 0; g < panel.groups; ++g) {
                 std::int32_t part = 0;
                 for (int k = g * group; k < (g + 1) * group; ++k) part += x[k] * weight(panel.weights, k, channel);
-                const std::uint32_t factor = panel.groups == 1 ? 1 : panel.multiplier[g * kPanelChannels + channel];
+                const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + channel];
                 total += factor * static_cast<std::uint32_t>(part);
             }
             sums[r * kPanelChannels + channel] = static_cast<std::int32_t>(total);

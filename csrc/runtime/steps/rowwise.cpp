@@ -26,20 +26,20 @@ std::vector<Value> entries(Array constant, std::int64_t count) {
 
 class EmbeddingStep final : public Rowwise {
   public:
-    EmbeddingStep(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes)
+    EmbeddingStep(const Embedding& op, const Site& site, const PackedMatrix& codes)
         : op_(op),
           to_(site.place(op.output)),
           format_(site.format(op.output)),
           byte_(site.type(op.output) == 0),
-          codes_(std::move(codes)),
-          exponent_(entries<std::uint8_t>(op.exponent, codes_->columns())),
-          position_exponent_(entries<std::uint8_t>(op.position_exponent, codes_->columns())) {}
+          codes_(codes),
+          exponent_(entries<std::uint8_t>(op.exponent, codes_.columns())),
+          position_exponent_(entries<std::uint8_t>(op.position_exponent, codes_.columns())) {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         std::byte* out = call.row(to_, row, member);
-        const std::int64_t token = call.tokens[row], position = call.position + row, channels = codes_->columns();
+        const std::int64_t token = call.tokens[row], position = call.position + row, channels = codes_.columns();
         std::vector<std::int8_t> codes(static_cast<std::size_t>(channels));
-        codes_->unpack_row(token, codes.data());
+        codes_.unpack_row(token, codes.data());
         for (std::int64_t c = 0; c < channels; ++c) {
             const auto channel = static_cast<std::size_t>(c);
             std::int64_t value = rescaled(codes[channel], op_.rescale, token, exponent_[channel]) + format_.zero_point;
@@ -65,7 +65,7 @@ class EmbeddingStep final : public Rowwise {
     Place to_;
     Format format_;
     bool byte_;
-    std::shared_ptr<const PackedMatrix> codes_;
+    const PackedMatrix& codes_;
     std::vector<std::uint8_t> exponent_, position_exponent_;
 };
 
@@ -200,8 +200,8 @@ class AddStep final : public Rowwise {
 
 }  // namespace
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes) {
-    return std::make_unique<EmbeddingStep>(op, site, std::move(codes));
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes) {
+    return std::make_unique<EmbeddingStep>(op, site, codes);
 }
 
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site) { return std::make_unique<NormStep>(op, site); }

@@ -28,7 +28,7 @@ inline Factor factor(const Rescale& rescale) {
     return {rescale.mantissa, std::int64_t{1} << (rescale.shift - 1), rescale.shift};
 }
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes);
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes);
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site);
 std::unique_ptr<Step> make_rope(const Rope& op, const Site& site);
 std::unique_ptr<Step> make_table(const Table& op, const Site& site);

@@ -32,19 +32,23 @@ class Engine:
     """A package, opened and checked, with its threads. Sessions of one engine may be used from several threads of
     Python, but run one after the other."""
 
-    def __init__(self, core: _core.Engine, folder: Path, threads: int) -> None:
+    def __init__(self, core: _core.Engine, folder: Path, threads: int, *, traced: bool) -> None:
         self.core = core
         self.folder = folder
         self.threads = threads
+        self.traced = traced
         self.lock = threading.Lock()  # the core's threads do one thing at a time
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int | None = None, kernels: str | None = None) -> Engine:
+    def load(
+        cls, folder: str | Path, *, threads: int | None = None, kernels: str | None = None, traced: bool = False
+    ) -> Engine:
         """Open a package that ``mobilequant quantize`` made, and check all that the engine reads of it.
 
         Args:
             threads: 1 to 256; by default ``OMP_NUM_THREADS``, else the physical cores of this process, at most 8.
             kernels: one of ``available_kernels()``, by default the first; all give the same integers.
+            traced: keep every tensor for ``Session.trace``; slower, and takes more memory.
 
         Raises:
             PackageError: no package lies there, it is damaged, or of another version.
@@ -61,9 +65,10 @@ class Engine:
             )
         try:
             with translated(str(folder), "Use another number of threads."):
-                engine = cls(_core.Engine(folder, threads, kernels or ""), folder, threads)
+                core = _core.Engine(folder, threads, kernels or "", traced)
         except RuntimeError as error:
             raise ResourceError(f"{folder}: {error}", "Use fewer threads, or close other programs.") from error
+        engine = cls(core, folder, threads, traced=traced)
         if engine.kernels == SLOWEST and kernels is None:
             logger.warning("this processor has no instructions that the engine knows: it runs its %s kernels", SLOWEST)
         return engine
@@ -170,16 +175,17 @@ class Session:
             return self._core.run(ids, only_last)
 
     def trace(self, tokens: Sequence[int] | NDArray[np.integer]) -> list[tuple[str, NDArray[np.integer]]]:
-        """Read tokens (T,) and give back the codes of every tensor of the graph, in running order.
+        """Read tokens (T,) and give back the codes of every tensor of the graph, in running order: (T, C), scores and
+        probabilities (H, T, S).
 
         Raises:
-            UsageError: as ``run``.
+            UsageError: as ``run``, or the engine was loaded without ``traced``.
         """
         ids = self._checked(tokens)
+        if not self._engine.traced:
+            raise UsageError("this engine does not keep its tensors", "Load it with traced=True.")
         with self._engine.lock, translated("the engine", "Begin a new session."):
-            # Until the core has a trace, the logits are all that it shows.
-            trace = getattr(self._core, "trace", None)
-            return trace(ids) if trace else [(self._engine.core.output, self._core.run(ids, only_last=False))]
+            return self._core.trace(self._engine.core, ids)
 
     def _checked(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int32]:
         ids, vocab_size = np.asarray(tokens), self._engine.vocab_size

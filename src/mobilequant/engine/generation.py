@@ -27,7 +27,8 @@ class Reader(Protocol):
         """Read tokens (T,) behind those before; logits (T, V), or (1, V) of the last one."""
 
     def trace(self, tokens: Sequence[int]) -> list[tuple[str, NDArray[np.integer]]]:
-        """Read tokens (T,) behind those before; the codes of every tensor of the graph, in running order."""
+        """Read tokens (T,) behind those before; the codes of every tensor of the graph, in running order, of a model
+        that was loaded for it."""
 
 
 class RunningModel(Protocol):

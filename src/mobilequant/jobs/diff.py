@@ -152,7 +152,11 @@ def write_dump(path: Path, trace: Trace) -> None:
 
 
 def _open(name: str, package: str | Path, threads: int | None) -> RunningModel | Trace:
-    return read_dump(Path(name)) if name.endswith(DUMP) else choose_executor(name).load(package, threads=threads)
+    return (
+        read_dump(Path(name))
+        if name.endswith(DUMP)
+        else choose_executor(name).load(package, threads=threads, traced=True)
+    )
 
 
 def _run(model: RunningModel, ids: Sequence[int]) -> Trace:

@@ -24,15 +24,15 @@ class Executor:
     kernels: str | None = None
     device: str = CPU
 
-    def load(self, folder: str | Path, *, threads: int | None = None) -> RunningModel:
-        """Open a package.
+    def load(self, folder: str | Path, *, threads: int | None = None, traced: bool = False) -> RunningModel:
+        """Open a package; ``traced`` for sessions that are asked for all tensors.
 
         Raises:
             PackageError: the package is missing or damaged.
             UsageError: threads, kernels or device cannot be had, or torch is not installed.
         """
         if self.name == ENGINE:
-            return Engine.load(folder, threads=threads, kernels=self.kernels)
+            return Engine.load(folder, threads=threads, kernels=self.kernels, traced=traced)
         try:
             from mobilequant.jobs.reference import Reference
         except ModuleNotFoundError as error:
