@@ -7,17 +7,17 @@ import pytest
 
 from mobilequant.engine.engine import Engine
 from mobilequant.errors import UsageError
-from mobilequant.jobs.running import Executor, choose_executor
+from mobilequant.jobs.running import ExecutorChoice, choose_executor
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, Executor("engine")),
-        ({"device": "cuda"}, Executor("reference", device="cuda")),
-        ({"name": "engine:avx2"}, Executor("engine", "avx2")),
-        ({"name": "engine", "kernels": "avx2"}, Executor("engine", "avx2")),
-        ({"name": "reference"}, Executor("reference")),
+        ({}, ExecutorChoice("engine")),
+        ({"device": "cuda"}, ExecutorChoice("reference", device="cuda")),
+        ({"name": "engine:avx2"}, ExecutorChoice("engine", "avx2")),
+        ({"name": "engine", "kernels": "avx2"}, ExecutorChoice("engine", "avx2")),
+        ({"name": "reference"}, ExecutorChoice("reference")),
     ],
     ids=str,
 )

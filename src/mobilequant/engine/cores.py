@@ -8,7 +8,7 @@ from pathlib import Path
 from mobilequant.errors import UsageError
 
 MOST_THREADS = 256  # more than this is a mistake
-_MOST_BY_DEFAULT = 8  # behind it, a token at a time gains nothing: it waits for memory
+_MOST_BY_DEFAULT = 8  # more help little: a token at a time waits for memory
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 

@@ -17,7 +17,7 @@ CPU = "cpu"
 
 
 @dataclass(frozen=True)
-class Executor:
+class ExecutorChoice:
     """``name`` is "engine" or "reference"; ``kernels`` None stands for the fastest that this machine can run."""
 
     name: str
@@ -43,7 +43,7 @@ class Executor:
         return Reference.load(Path(folder), self.device)
 
 
-def choose_executor(name: str | None = None, *, kernels: str | None = None, device: str = CPU) -> Executor:
+def choose_executor(name: str | None = None, *, kernels: str | None = None, device: str = CPU) -> ExecutorChoice:
     """The executor of that name; without one, the engine on a CPU and the reference elsewhere.
 
     Raises:
@@ -60,4 +60,4 @@ def choose_executor(name: str | None = None, *, kernels: str | None = None, devi
         raise UsageError(f"the engine does not run on {device!r}", "Use --executor reference there, or --device cpu.")
     if chosen == REFERENCE and kernels is not None:
         raise UsageError("the reference interpreter has no kernels", "Leave --kernels out, or use --executor engine.")
-    return Executor(chosen, kernels, device)
+    return ExecutorChoice(chosen, kernels, device)
