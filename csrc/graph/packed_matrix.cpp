@@ -23,38 +23,40 @@ void pack_row4(const std::int8_t* codes, std::int64_t columns, std::byte* lane) 
 
 PackedMatrix::PackedMatrix(const Constant& codes, Array multiplier)
     : codes_(&codes),
-      multiplier_source_(multiplier),
+      multiplier_(multiplier),
       bits_(codes.dtype == DType::int4 ? 4 : 8),
       rows_(codes.shape[0]),
       columns_(codes.shape[1]),
       padded_((columns_ + kColumnPad - 1) / kColumnPad * kColumnPad),
-      groups_(multiplier ? multiplier->shape[1] : 1) {
+      groups_(multiplier ? multiplier->shape[1] : 1),
+      panels_(static_cast<std::size_t>(panels())),
+      row_sums_(static_cast<std::size_t>(rows_)),
+      row_magnitudes_(row_sums_.size()) {
     require(groups_ == 1 || columns_ / groups_ % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
 }
 
-void PackedMatrix::pack(std::byte* place, const MappedFile& file) {
-    weights_ = place;
-    row_sums_.resize(static_cast<std::size_t>(rows_)), row_magnitudes_.resize(row_sums_.size());
-    if (multiplier_source_) multiplier_.resize(static_cast<std::size_t>(panels() * groups_) * kPanelChannels);
+void PackedMatrix::pack(const MappedFile& file) {
     std::vector<std::int8_t> row(static_cast<std::size_t>(padded_));
     for (std::int64_t o = 0; o < rows_; ++o) {
         read_row(*codes_, o, row.data());
-        std::byte* lane = place + panel_bytes() * static_cast<std::size_t>(o / kPanelChannels) + o % kPanelChannels * kColumnGroup;
+        std::byte* lane = panels_[static_cast<std::size_t>(o / kPanelChannels)] + o % kPanelChannels * kColumnGroup;
         bits_ == 8 ? pack_row8(row.data(), padded_, lane) : pack_row4(row.data(), padded_, lane);
         measure_row(o, row.data());
     }
     file.release({codes_->data, codes_->size_bytes});
 }
 
+std::uint8_t* PackedMatrix::multiplier(std::int64_t row, std::int64_t group) const {
+    std::byte* behind = panels_[static_cast<std::size_t>(row / kPanelChannels)] + weight_bytes();
+    return reinterpret_cast<std::uint8_t*>(behind) + group * kPanelChannels + row % kPanelChannels;
+}
+
 void PackedMatrix::measure_row(std::int64_t row, const std::int8_t* codes) {
     const std::int64_t group = columns_ / groups_;
     std::int64_t sum = 0, magnitude = 0;
     for (std::int64_t g = 0; g < groups_; ++g) {
-        std::uint8_t factor = 1;
-        if (multiplier_source_) {
-            factor = multiplier_source_->as<std::uint8_t>()[row * groups_ + g];
-            multiplier_[static_cast<std::size_t>((row / kPanelChannels * groups_ + g) * kPanelChannels + row % kPanelChannels)] = factor;
-        }
+        const std::uint8_t factor = multiplier_ ? multiplier_->as<std::uint8_t>()[row * groups_ + g] : 1;
+        if (multiplier_) *multiplier(row, g) = factor;
         const CodeSums part = sum_codes(codes + g * group, group);
         sum += part.sum * factor, magnitude += part.magnitude * factor;
     }
@@ -62,9 +64,8 @@ void PackedMatrix::measure_row(std::int64_t row, const std::int8_t* codes) {
 }
 
 Panel PackedMatrix::panel(std::int64_t number) const {
-    return {weights_ + panel_bytes() * static_cast<std::size_t>(number), static_cast<std::int32_t>(padded_),
-            static_cast<std::int32_t>(groups_),
-            multiplier_.empty() ? nullptr : multiplier_.data() + number * groups_ * kPanelChannels};
+    return {panels_[static_cast<std::size_t>(number)], static_cast<std::int32_t>(padded_), static_cast<std::int32_t>(groups_),
+            multiplier_ ? multiplier(number * kPanelChannels, 0) : nullptr};
 }
 
 void PackedMatrix::unpack_row(std::int64_t row, std::int8_t* codes) const {

@@ -16,11 +16,14 @@ class PackedMatrix {
     // Throws PackageError: more than one group, and groups that are no multiple of 8 wide.
     PackedMatrix(const Constant& codes, Array multiplier);
 
-    // Bytes that `pack` writes.
-    std::size_t packed_bytes() const { return panel_bytes() * static_cast<std::size_t>(panels()); }
+    // Bytes of a panel with the multipliers behind it.
+    std::size_t panel_bytes() const { return weight_bytes() + multiplier_bytes(); }
 
-    // Packs to `place`, zero until then, which must outlive the matrix. Pages of `file` that were read are released.
-    void pack(std::byte* place, const MappedFile& file);
+    // Where a panel is to lie: zero until `pack`, a multiple of 64, and there as long as the matrix.
+    void place(std::int64_t panel, std::byte* memory) { panels_[static_cast<std::size_t>(panel)] = memory; }
+
+    // Fills all panels. Pages of `file` that were read are released.
+    void pack(const MappedFile& file);
 
     std::int64_t rows() const { return rows_; }
     std::int64_t columns() const { return columns_; }
@@ -36,14 +39,15 @@ class PackedMatrix {
     void unpack_row(std::int64_t row, std::int8_t* codes) const;
 
   private:
-    std::size_t panel_bytes() const { return static_cast<std::size_t>(padded_) * kPanelChannels * static_cast<std::size_t>(bits_) / 8; }
+    std::size_t weight_bytes() const { return static_cast<std::size_t>(padded_) * kPanelChannels * static_cast<std::size_t>(bits_) / 8; }
+    std::size_t multiplier_bytes() const { return multiplier_ ? (static_cast<std::size_t>(groups_) * kPanelChannels + 63) / 64 * 64 : 0; }
+    std::uint8_t* multiplier(std::int64_t row, std::int64_t group) const;
     void measure_row(std::int64_t row, const std::int8_t* codes);
 
-    Array codes_, multiplier_source_;
+    Array codes_, multiplier_;
     int bits_;
     std::int64_t rows_, columns_, padded_, groups_;
-    const std::byte* weights_ = nullptr;
-    std::vector<std::uint8_t> multiplier_;  // [panel][group][32]
+    std::vector<std::byte*> panels_;
     std::vector<std::int64_t> row_sums_, row_magnitudes_;
 };
 

@@ -12,9 +12,18 @@ struct Format {
 };
 
 // rescale(v) = (v · mantissa + half) >> shift, half = 2^(shift − 1)
+//
+// Where `narrow`, shift + raise is at least 33 and v · 2^raise fits 32 bits. The rounding half then has no bits in the low half of
+// a product, so that its high half alone is rounded and shifted, in 32-bit lanes:
+//
+//   rescale(v) = (high32(v · 2^raise · mantissa) + 2^(shift + raise − 33)) >> (shift + raise − 32)
+constexpr int kNarrowShift = 33;
+
 struct Factor {
     std::int64_t mantissa, half;
     std::int32_t shift;
+    bool narrow;
+    std::int32_t raise;
 };
 
 struct NormKernel {
@@ -51,10 +60,7 @@ struct AddKernel {
 
 // What follows the sums of a panel: y = rescale(sum + bias) of each channel. All arrays cover whole panels.
 //
-// Where `narrow`, shift + raise of every channel is at least 33, and (sum + bias) · 2^raise fits 32 bits. The rounding half
-// then has no bits in the low half of a product, so that its high half alone is rounded and shifted, in 32-bit lanes:
-//
-//   rescale(v) = (high32(v · 2^raise · mantissa) + 2^(shift + raise − 33)) >> (shift + raise − 32)
+// Where `narrow`, all channels are (see Factor).
 struct ChannelFactors {
     const std::int32_t* bias;      // with the zero point of the input
     const std::int32_t* mantissa;
@@ -73,13 +79,11 @@ struct SumRows {
 
 // exponential(d) = table[t & 255] / 2^(t >> 8), rounded, of t = rescale(d); probabilities are shares of `one`.
 //
-// Where `narrow`, the rescale is narrow as above for every distance of scores, and table entries less 1 fit `entries`.
+// `by` is narrow for every distance of scores; `entries` is nullptr where a table entry less 1 does not fit 16 bits.
 struct SoftmaxKernel {
     const std::int32_t* table;  // 256 entries
     Factor by;
     std::int32_t one, qmax;
-    bool narrow;
-    int shift, raise;
     const std::uint16_t* entries;  // 256, each one less than in the table
 };
 

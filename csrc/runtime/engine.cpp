@@ -35,9 +35,10 @@ Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options
     : package_(Package::open(folder)),
       kernels_(choose_kernels(options.kernels)),
       team_(options.threads),
-      matrices_(package_.graph(), package_.weights(), team_),
       keep_(options.keep),
-      plan_(make_plan(package_.graph(), kernels_, matrices_, options.keep)) {}
+      drafts_(draft_steps(graph(), keep_)),
+      matrices_(walks_of(graph(), drafts_), package_.weights(), team_),
+      plan_(make_plan(graph(), drafts_, keep_, kernels_, matrices_)) {}
 
 Session::Session(Engine& engine, std::int64_t capacity)
     : engine_(engine),

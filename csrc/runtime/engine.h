@@ -37,8 +37,9 @@ class Engine {
     Package package_;
     const Kernels& kernels_;
     Team team_;
-    MatrixStore matrices_;
     Keep keep_;
+    std::vector<Draft> drafts_;
+    MatrixStore matrices_;
     Plan plan_;
 };
 

@@ -4,12 +4,6 @@
 #include <bit>
 
 namespace mobilequant {
-namespace {
-
-constexpr int kNarrowShift = 33;  // from here on the rounding half lies in the high half of a product
-
-}  // namespace
-
 FactorTable::FactorTable(std::int64_t count, const Format& to)
     : to_(to),
       bias_(static_cast<std::size_t>(count)),

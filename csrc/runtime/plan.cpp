@@ -14,14 +14,6 @@ namespace {
 
 constexpr std::size_t kAlign = 64;
 
-// What a step reads and writes, as numbers of tensors.
-struct Draft {
-    std::vector<int> inputs;
-    int output;
-    bool by_rows;
-    std::vector<std::size_t> ops;  // of the graph
-};
-
 std::vector<int> inputs_of(const Op& op) {
     struct Visitor {
         std::vector<int> operator()(const Embedding&) { return {}; }
@@ -39,7 +31,7 @@ std::vector<int> inputs_of(const Op& op) {
 }
 
 // The operations of one attention become one step at the place of the last.
-std::vector<Draft> draft_steps(const Graph& graph) {
+std::vector<Draft> draft_attention(const Graph& graph) {
     std::vector<Draft> drafts;
     std::map<int, std::vector<std::size_t>> inside;  // by tensor: scores and probabilities on their way
     for (std::size_t number = 0; number < graph.ops.size(); ++number) {
@@ -274,11 +266,28 @@ std::size_t last_attention(const Graph& graph, const std::vector<Draft>& drafts)
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, Keep keep) {
-    std::vector<Draft> drafts = draft_steps(graph);
-    if (keep == Keep::output) drafts = Fusion(graph, std::move(drafts))();
+std::vector<Draft> draft_steps(const Graph& graph, Keep keep) {
+    std::vector<Draft> drafts = draft_attention(graph);
+    return keep == Keep::all ? drafts : Fusion(graph, std::move(drafts))();
+}
+
+std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts) {
+    std::vector<Walk> walks;
+    for (const Draft& draft : drafts) {
+        Walk walk;
+        for (const std::size_t number : draft.ops) {
+            const Op& op = graph.ops[number];
+            if (std::holds_alternative<Linear>(op) || std::holds_alternative<Embedding>(op)) walk.push_back(&op);
+        }
+        if (!walk.empty()) walks.push_back(std::move(walk));
+    }
+    return walks;
+}
+
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices) {
     Pool shared, rows;
-    Plan plan{{}, place_tensors(graph, drafts, keep, shared, rows), shared.size(), rows.size(), last_attention(graph, drafts)};
+    std::vector<Place> places = place_tensors(graph, drafts, keep, shared, rows);
+    Plan plan{{}, std::move(places), shared.size(), rows.size(), last_attention(graph, drafts)};
     Planner planner(graph, kernels, matrices, plan.places);
     Meeting many(false), single(true);
     for (const Draft& draft : drafts)

@@ -26,7 +26,20 @@ struct Plan {
 // Fused steps whose tensors share memory, or one step for each operation and all tensors kept.
 enum class Keep { output, all };
 
-// All references must outlive the plan.
-Plan make_plan(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, Keep keep);
+// What a step reads and writes, as numbers of tensors.
+struct Draft {
+    std::vector<int> inputs;
+    int output;
+    bool by_rows;
+    std::vector<std::size_t> ops;  // of the graph
+};
+
+std::vector<Draft> draft_steps(const Graph& graph, Keep keep);
+
+// What each step reads of the weights.
+std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts);
+
+// The graph, kernels and matrices must outlive the plan.
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices);
 
 }  // namespace mobilequant

@@ -62,10 +62,10 @@ struct Call {
         return workspace.row(place, row, member.index(), single());
     }
     // The rows that a member computes of a step that works on whole rows.
-    Member::Share rows_of(const Member& member) const {
+    Share rows_of(const Member& member) const {
         if (single()) return {0, 1};
-        const Member::Share share = member.share(rows - first);
-        return {first + share.first, first + share.last};
+        const auto [from, to] = member.share(rows - first);
+        return {first + from, first + to};
     }
     // The same call for its last row alone.
     Call last_row() const {

@@ -4,6 +4,8 @@
 #include "kernels/kernels.h"
 
 namespace mobilequant::scalar {
+#include "kernels/scalar/no_vectors.inl"
+// after what it calls
 #include "kernels/elementwise.inl"
 #include "kernels/finish.inl"
 #include "kernels/finish_narrow.inl"

@@ -40,6 +40,26 @@ inline Lanes multiply_even(Lanes a, Lanes b) { return _mm256_mul_epi32(a, b); } 
 inline Lanes odd(Lanes value) { return _mm256_srli_epi64(value, 32); }           // lanes 1, 3, … in the place of 0, 2, …
 // The high halves of products of even and odd lanes, in the lanes' places.
 inline Lanes merge_high(Lanes even, Lanes odd_products) { return _mm256_blend_epi32(odd(even), odd_products, 0xAA); }
+inline Lanes multiply32(Lanes a, Lanes b) { return _mm256_mullo_epi32(a, b); }
+inline Lanes set64(std::int64_t value) { return _mm256_set1_epi64x(value); }
+inline Lanes add64(Lanes a, Lanes b) { return _mm256_add_epi64(a, b); }
+template <int kBits>
+inline Lanes shift_right_64(Lanes value) {
+    return _mm256_srli_epi64(value, kBits);
+}
+template <int kBits>
+inline Lanes shift_left_64(Lanes value) {
+    return _mm256_slli_epi64(value, kBits);
+}
+// Even lanes of one, odd lanes of the other.
+inline Lanes merge_low(Lanes even, Lanes odds) { return _mm256_blend_epi32(even, odds, 0xAA); }
+inline std::int64_t sum64_of(Lanes value) {
+    alignas(64) std::int64_t lanes[kLanes / 2];
+    _mm256_store_si256(reinterpret_cast<Lanes*>(lanes), value);
+    std::int64_t total = 0;
+    for (const std::int64_t lane : lanes) total += lane;
+    return total;
+}
 inline std::int64_t sum_of(Lanes value) {
     alignas(32) std::uint32_t lanes[kLanes];
     _mm256_store_si256(reinterpret_cast<Lanes*>(lanes), value);
@@ -61,7 +81,14 @@ class Entries {
     const std::uint16_t* from_;
 };
 
+template <class Out>
+static std::int64_t table8_vectors(const std::uint8_t*, Out*, std::int64_t, const Out*) {
+    return 0;
+}
+
 }  // namespace
+#include "kernels/x86/vectors.inl"
+// after what it calls
 #include "kernels/elementwise.inl"
 #include "kernels/finish.inl"
 #include "kernels/x86/finish.inl"

@@ -37,6 +37,26 @@ inline Lanes multiply_even(Lanes a, Lanes b) { return _mm512_mul_epi32(a, b); } 
 inline Lanes odd(Lanes value) { return _mm512_srli_epi64(value, 32); }           // lanes 1, 3, … in the place of 0, 2, …
 // The high halves of products of even and odd lanes, in the lanes' places.
 inline Lanes merge_high(Lanes even, Lanes odd_products) { return _mm512_mask_mov_epi32(odd(even), 0xAAAA, odd_products); }
+inline Lanes multiply32(Lanes a, Lanes b) { return _mm512_mullo_epi32(a, b); }
+inline Lanes set64(std::int64_t value) { return _mm512_set1_epi64(value); }
+inline Lanes add64(Lanes a, Lanes b) { return _mm512_add_epi64(a, b); }
+template <int kBits>
+inline Lanes shift_right_64(Lanes value) {
+    return _mm512_srli_epi64(value, kBits);
+}
+template <int kBits>
+inline Lanes shift_left_64(Lanes value) {
+    return _mm512_slli_epi64(value, kBits);
+}
+// Even lanes of one, odd lanes of the other.
+inline Lanes merge_low(Lanes even, Lanes odds) { return _mm512_mask_mov_epi32(even, 0xAAAA, odds); }
+inline std::int64_t sum64_of(Lanes value) {
+    alignas(64) std::int64_t lanes[kLanes / 2];
+    _mm512_store_si512(lanes, value);
+    std::int64_t total = 0;
+    for (const std::int64_t lane : lanes) total += lane;
+    return total;
+}
 inline std::int64_t sum_of(Lanes value) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(value)); }
 
 // 256 entries of 16 bits in registers.
@@ -57,7 +77,31 @@ class Entries {
     Lanes parts_[8];
 };
 
+// VBMI came one generation after VNNI: where it is missing, tables are read byte by byte.
+const bool kHasVbmi = __builtin_cpu_supports("avx512vbmi");
+
+__attribute__((target("avx512vbmi"))) std::int64_t look_up_bytes(const std::uint8_t* x, std::uint8_t* y, std::int64_t count,
+                                                                 const std::uint8_t* table) {
+    const Lanes t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+    const Lanes t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    std::int64_t i = 0;
+    for (; i < count; i += 64) {
+        const __mmask64 inside = count - i < 64 ? (std::uint64_t{1} << (count - i)) - 1 : ~std::uint64_t{0};
+        const Lanes codes = _mm512_maskz_loadu_epi8(inside, x + i);
+        const Lanes low = _mm512_permutex2var_epi8(t0, codes, t1), high = _mm512_permutex2var_epi8(t2, codes, t3);
+        _mm512_mask_storeu_epi8(y + i, inside, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(codes), high));
+    }
+    return count;
+}
+
+std::int64_t table8_vectors(const std::uint8_t* x, std::uint8_t* y, std::int64_t count, const std::uint8_t* table) {
+    return kHasVbmi ? look_up_bytes(x, y, count, table) : 0;
+}
+std::int64_t table8_vectors(const std::uint8_t*, std::int16_t*, std::int64_t, const std::int16_t*) { return 0; }
+
 }  // namespace
+#include "kernels/x86/vectors.inl"
+// after what it calls
 #include "kernels/elementwise.inl"
 #include "kernels/finish.inl"
 #include "kernels/x86/finish.inl"

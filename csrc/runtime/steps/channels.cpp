@@ -32,7 +32,8 @@ class ChannelStep final : public Step {
             } else {
                 const Multiply& found = **std::get_if<const Multiply*>(&op);
                 auto* kernel = site.kernels.rows->multiply[site.type(found.a)][site.type(found.b)][site.type(found.output)];
-                const MultiplyKernel how = {site.tensor(found.a).zero_point, site.tensor(found.b).zero_point, factor(found.rescale),
+                const MultiplyKernel how = {site.tensor(found.a).zero_point, site.tensor(found.b).zero_point, 
+                                            factor(found.rescale, reach(site.tensor(found.a)) * reach(site.tensor(found.b))),
                                             site.format(found.output)};
                 add(Times{segments_.at(found.a), segments_.at(found.b), kernel, how}, found.output, site);
             }

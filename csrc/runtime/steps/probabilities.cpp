@@ -6,7 +6,7 @@
 namespace mobilequant {
 namespace {
 
-constexpr int kDistanceBits = 16, kNarrowShift = 33;
+constexpr std::int64_t kLargestDistance = (1 << 16) - 1;
 
 // Table entries less 1, behind one entry; empty where one of them does not fit 16 bits.
 std::vector<std::uint16_t> narrow_entries(const std::int32_t* table) {
@@ -36,13 +36,9 @@ Probabilities::Probabilities(const AttentionOps& ops, const Site& site)
       table_(ops.table ? ops.table->table->data : nullptr),
       softmax_(site.kernels.rows->softmax[softmax_type_][type_]),
       entries_(narrow_entries(ops.softmax.table->as<std::int32_t>())),
-      kernel_{ops.softmax.table->as<std::int32_t>(), factor(ops.softmax.rescale), static_cast<std::int32_t>(ops.softmax.one),
-              site.format(ops.softmax.output).qmax, false, 0, 0, nullptr} {
-    const int shift = ops.softmax.rescale.shift, raise = std::max(0, kNarrowShift - shift);
-    kernel_.narrow = !entries_.empty() && raise + kDistanceBits <= 31;
-    kernel_.shift = shift + raise - 32, kernel_.raise = raise;
-    if (kernel_.narrow) kernel_.entries = entries_.data() + 1;
-}
+      kernel_{ops.softmax.table->as<std::int32_t>(), factor(ops.softmax.rescale, kLargestDistance),
+              static_cast<std::int32_t>(ops.softmax.one), site.format(ops.softmax.output).qmax,
+              entries_.empty() ? nullptr : entries_.data() + 1} {}
 
 void Probabilities::run(const std::byte* scores, std::int64_t position, const std::array<Range, 2>& written, std::uint8_t* codes,
                         std::ptrdiff_t stride, std::byte* scratch) const {
