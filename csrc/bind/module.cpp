@@ -43,7 +43,8 @@ nb::object array(TracedTensor& traced) {
     auto* codes = new std::vector<std::byte>(std::move(traced.codes));
     const nb::capsule owner(codes, [](void* held) noexcept { delete static_cast<std::vector<std::byte>*>(held); });
     const std::vector<std::size_t> shape(traced.shape.begin(), traced.shape.end());
-    return nb::cast(nb::ndarray<nb::numpy, Code>(reinterpret_cast<Code*>(codes->data()), shape.size(), shape.data(), owner));
+    using Array = nb::ndarray<nb::numpy, Code>;
+    return nb::cast(Array(reinterpret_cast<Code*>(codes->data()), shape.size(), shape.data(), owner));
 }
 
 // (name, codes) of every tensor in running order: uint8 or int16 (T, C), scores and probabilities (H, T, S).
@@ -73,7 +74,8 @@ void bind_engine(nb::module_& m) {
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",
-            [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels, bool traced) {
+            [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels,
+               bool traced) {
                 const nb::gil_scoped_release release;
                 new (self) Engine(folder, {threads, kernels, traced ? Keep::all : Keep::output});
             },
@@ -98,8 +100,10 @@ void bind_sampler(nb::module_& m) {
     nb::class_<Sampler>(m, "Sampler")
         .def(
             "__init__",
-            [](Sampler* self, double scale, double temperature, std::int64_t top_k, double top_p, double repetition_penalty,
-               std::uint64_t seed) { new (self) Sampler({temperature, top_k, top_p, repetition_penalty, seed}, scale); },
+            [](Sampler* self, double scale, double temperature, std::int64_t top_k, double top_p,
+               double repetition_penalty, std::uint64_t seed) {
+                new (self) Sampler({temperature, top_k, top_p, repetition_penalty, seed}, scale);
+            },
             "scale"_a, "temperature"_a, "top_k"_a, "top_p"_a, "repetition_penalty"_a, "seed"_a)
         .def(
             "choose",
