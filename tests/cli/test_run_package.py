@@ -11,6 +11,8 @@ import pytest
 
 from mobilequant.cli.chat import talk
 from mobilequant.cli.main import main
+from mobilequant.engine.engine import Engine
+from mobilequant.errors import PackageError
 from mobilequant.integer.package import write_manifest
 
 TEMPLATE = "{% for m in messages %}<bos>{{ m.role[0] }}{{ m.content }}<eos>{% endfor %}<bos>a"
@@ -187,6 +189,16 @@ def test_eval_by_either_executor_gives_the_same_scores(tiny_package, scoring_tex
     assert reference.pop("executor") == "reference"
     assert engine == reference
     assert json.loads(run(*given)[1])["executor"] == "engine"
+
+
+def test_eval_by_the_reference_leaves_the_engine_alone(tiny_package, scoring_text, run, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PackageError("the engine was asked", "Do not.")
+
+    monkeypatch.setattr(Engine, "load", refuse)
+    given = ("eval", tiny_package, "--text", scoring_text, "--window", 32, "--tokens", 62)
+    assert run(*given, "--executor", "reference")[0] == 0
+    assert run(*given)[0] == PackageError.exit_code
 
 
 def test_generating_loads_no_torch(tiny_package):

@@ -15,6 +15,7 @@ from mobilequant.engine import _core, cores
 from mobilequant.engine import engine as engine_module
 from mobilequant.engine.cores import default_threads
 from mobilequant.engine.engine import Engine, available_kernels
+from mobilequant.engine.vocabulary import Vocabulary
 from mobilequant.errors import PackageError, ResourceError, UsageError
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.package import load_graph, write_manifest
@@ -246,6 +247,14 @@ def test_the_leading_token_is_read_unless_it_is_there(copy):
     assert spelled[0] == 256
     assert vocabulary.encode("<bos>abc") == spelled
     assert vocabulary.encode_more("abc") == spelled[1:]
+
+
+@pytest.mark.parametrize(("prefix", "held"), [((), False), ((256,), True), ((256, 5), True), ((5, 256), False)])
+def test_a_leading_token_that_the_prefix_holds_is_not_read_again(tiny_package, prefix, held):
+    vocabulary = Vocabulary.load(tiny_package, vocab_size=260, leading_token=256, prefix_tokens=prefix)
+    letters = vocabulary.encode_more("abc")
+    assert len(letters) == 3
+    assert vocabulary.encode("abc") == vocabulary.encode("<bos>abc") == (letters if held else [256, *letters])
 
 
 def test_running_a_package_needs_no_torch(tiny_package):

@@ -42,7 +42,7 @@ def test_decoding_follows_the_prompt(tiny_package, lengths):
 
 def test_decoding_behind_another_context(tiny_package, lengths):
     start = load_graph(tiny_package).num_prefix
-    bench(tiny_package, prompt=5, decode=2, context=30, repeat=1)
+    assert bench(tiny_package, prompt=5, decode=2, context=30, repeat=1)["context"] == 30
     assert lengths == [(start, 5), (start, 30), *decoded(start + 30, 2)] * 2
     lengths.clear()
     bench(tiny_package, prompt=5, decode=2, context=0, repeat=1)

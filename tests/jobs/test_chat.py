@@ -132,10 +132,10 @@ def test_a_question_longer_than_the_context(engine):
         Conversation(engine, GREEDY, context=20).answer("a" * 20)
 
 
-def test_a_prefix_that_holds_bos(tiny_package, tmp_path, fed):
+def test_a_leading_token_that_the_template_spells_is_not_read_twice(tiny_package, tmp_path, fed):
     engine = with_template(tiny_package, tmp_path / "package", TEMPLATE, leading_token=256)
     list(Conversation(engine, GREEDY, max_new_tokens=1).answer("hi"))
-    assert fed[0].count(256) == 2  # the template spells it already
+    assert fed[0].count(256) == 2
 
 
 def test_what_cannot_be_asked(engine):

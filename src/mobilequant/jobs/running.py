@@ -38,7 +38,7 @@ class ExecutorChoice:
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"the reference interpreter needs {error.name}, which is not installed",
-                "Install the extra `quantize`, or use --executor engine.",
+                "Install the extra `quantize`, or use the engine.",
             ) from error
         return Reference.load(Path(folder), self.device)
 
