@@ -11,16 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mobilequant.engine.engine import Engine
     from mobilequant.jobs.evaluate import evaluate as score
     from mobilequant.jobs.generate import generate
     from mobilequant.jobs.inspect import inspect
     from mobilequant.jobs.quantize import quantize
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "inspect", "quantize", "score"]
+__all__ = ["Engine", "__version__", "generate", "inspect", "quantize", "score"]
 
-# Public name → module and function. `evaluate` is already the name of a room, hence `score`.
-_JOBS = {
+# Public name → where it is. `evaluate` is already the name of a room, hence `score`.
+_PLACES = {
+    "Engine": ("mobilequant.engine.engine", "Engine"),
     "generate": ("mobilequant.jobs.generate", "generate"),
     "inspect": ("mobilequant.jobs.inspect", "inspect"),
     "quantize": ("mobilequant.jobs.quantize", "quantize"),
@@ -29,11 +31,11 @@ _JOBS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a job when it is first asked for: importing the package alone stays fast and never imports torch."""
-    if name not in _JOBS:
+    """Load a name when it is first asked for: importing the package alone stays fast and never imports torch."""
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, function = _JOBS[name]
-    return getattr(import_module(module), function)
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ from mobilequant.evaluate.score import score
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.integer.lower import lower
 from mobilequant.integer.provable import provable
-from mobilequant.jobs.executor import dynamic_executor, executors
+from mobilequant.jobs.executor import dynamic_executor, executors, integer_executor
 from mobilequant.methods.registry import make
 from mobilequant.methods.run import run_methods
 from mobilequant.models.tiny import tiny_model
@@ -30,7 +30,7 @@ def compared(family, prefix):
     calibration = torch.randint(0, 96, (3, 16), generator=torch.Generator().manual_seed(7))
     methods = [make("ranges", {"estimator": "minmax"}), make("rtn", {})]
     quantized = provable(run_methods(source, parse_scheme("static_w8c_a8_kv8"), methods, calibration, prefix=prefix))
-    found = executors(source, quantized, Interpreter(lower(quantized)), BOS)
+    found = executors(source, quantized, integer_executor(Interpreter(lower(quantized)), BOS), BOS)
     return {**found, "dynamic": dynamic_executor(quantized, BOS)}
 
 

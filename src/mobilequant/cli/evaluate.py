@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from mobilequant.cli import log, output
-from mobilequant.cli.option import DeviceOption, Format, FormatOption, LogFormat, LogFormatOption, PackageArgument
+from mobilequant.cli.option import (
+    DeviceOption,
+    ExecutorOption,
+    Format,
+    FormatOption,
+    LogFormat,
+    LogFormatOption,
+    PackageArgument,
+)
 from mobilequant.cli.progress import tracking
 
 
@@ -38,6 +46,7 @@ def evaluate(
         Path | None, typer.Option("--model", help="The float model, when it is no longer where it was quantized from.")
     ] = None,
     device: DeviceOption = "cpu",
+    executor: ExecutorOption = None,
     output_format: FormatOption = Format.TABLE,
     log_format: LogFormatOption = LogFormat.RICH,
 ) -> None:
@@ -61,6 +70,7 @@ def evaluate(
             documents=documents,
             model=model,
             device=device,
+            executor=executor,
             track=track,
         )
     if output_format is Format.JSON:

@@ -1,7 +1,7 @@
 """The program ``mobilequant``: its commands, and what becomes of errors.
 
 exit code   0 done · 1 unexpected · 2 usage · 3 checkpoint · 4 data · 5 resources · 6 lowering · 7 package
-            130 interrupted
+            8 training · 9 `diff` found a difference · 130 interrupted
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import typer
 from mobilequant import __version__
 from mobilequant.cli import output
 from mobilequant.cli.ablate import ablate
+from mobilequant.cli.bench import bench
+from mobilequant.cli.chat import chat
 from mobilequant.cli.demo import demo
+from mobilequant.cli.diff import diff
 from mobilequant.cli.evaluate import evaluate
 from mobilequant.cli.generate import generate
 from mobilequant.cli.inspect import inspect
@@ -41,6 +44,9 @@ app = typer.Typer(
 app.command()(quantize)
 app.command(name="eval")(evaluate)
 app.command()(generate)
+app.command()(chat)
+app.command()(bench)
+app.command()(diff)
 app.command()(inspect)
 app.command()(models)
 app.command()(recipes)

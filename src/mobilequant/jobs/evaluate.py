@@ -19,6 +19,7 @@ from mobilequant.jobs.device import require_device
 from mobilequant.jobs.fingerprint import model_sha256, settings_sha256
 from mobilequant.jobs.measure import bits_per_weight, bytes_by_role
 from mobilequant.jobs.package import Package, open_package
+from mobilequant.jobs.running import choose_executor
 from mobilequant.jobs.zero_shot import zero_shot
 from mobilequant.models.model import Model
 from mobilequant.models.sources.resolver import resolve
@@ -41,6 +42,7 @@ def evaluate(
     documents: int = DEFAULT_DOCUMENTS,
     model: str | Path | None = None,
     device: str = "cpu",
+    executor: str | None = None,
     track: Track = silent,
 ) -> dict[str, Any]:
     """Score a package on the first windows of a text, which do not overlap, and on zero-shot tasks.
@@ -51,6 +53,7 @@ def evaluate(
         tokens: how many predictions, ``window − 1`` in each window; rounded down to whole windows, at least one.
         tasks: names of zero-shot tasks (``data.task``); ``documents`` of each, from the first on.
         model: the float model, when it is no longer where the package remembers it.
+        executor: who computes the integer model: "engine" (the default on a CPU) or "reference", with the same scores.
 
     Returns:
         The scores {"ppl", "kl", "top1", …} of "float", "float_prefix" (the control, where there is a prefix),
@@ -60,22 +63,23 @@ def evaluate(
     Raises:
         PackageError, CheckpointError: the package or its float model is missing or damaged.
         DataError: the text is too short, or overlaps the calibration text.
-        UsageError: a task or device is unknown, or a window is longer than the package's context.
+        UsageError: a task, device or executor is unknown, or a window is longer than the package's context.
     """
     require_device(device)
+    chosen = choose_executor(executor, device=device)
     opened = open_package(Path(package))
     _require_room(opened, window)
     count = window_count(tokens, window)
     scoring = load_text(str(text))
     refuse_calibration_text(opened, scoring)
     requests = {task: load_task(task) for task in tasks}
-    models = compare(opened, float_model(opened, model, track), device)
+    models = compare(opened, float_model(opened, model, track), device, executor)
     cut = windows(models.encode(scoring.content), window=window, count=count, seed=None).to(device)
     scores = score(models.executors, cut, bos=models.bos, batch_tokens=models.batch_tokens, track=track)
     record = protocol(cut, bos=models.bos, text=scoring.name, text_sha256=scoring.sha256)
     settings = {"text": scoring.name, "window": window, "tokens": tokens, "tasks": list(tasks), "documents": documents}
     answers = zero_shot(models, requests, documents=documents, track=track)
-    return {**scores, "tasks": answers, **_record(opened, settings, record)}
+    return {**scores, "tasks": answers, "executor": chosen.name, **_record(opened, settings, record)}
 
 
 def _require_room(package: Package, window: int) -> None:

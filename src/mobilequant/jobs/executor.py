@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mobilequant.data.window import after_prefix
+from mobilequant.engine.engine import Engine
 from mobilequant.evaluate.score import Executor
 from mobilequant.integer.interpreter import Interpreter
 from mobilequant.models.decoder import Tap, compute_prefix, forward, untouched
@@ -14,9 +15,7 @@ from mobilequant.models.quantized import QuantizedModel
 from mobilequant.numerics.qtype import UINT8
 
 
-def executors(
-    source: Model, quantized: QuantizedModel, interpreter: Interpreter, bos: int | None
-) -> dict[str, Executor]:
+def executors(source: Model, quantized: QuantizedModel, integer: Executor, bos: int | None) -> dict[str, Executor]:
     """By name: float, float_prefix (only where there is a prefix: the control), fake_quant, integer."""
     tokens = quantized.prefix.tokens if quantized.prefix else ()
     found = {"float": float_executor(source, None, bos)}
@@ -25,7 +24,7 @@ def executors(
     return {
         **found,
         "fake_quant": fake_quant_executor(quantized, bos),
-        "integer": integer_executor(interpreter, bos),
+        "integer": integer,
     }
 
 
@@ -41,9 +40,20 @@ def fake_quant_executor(quantized: QuantizedModel, bos: int | None) -> Executor:
 
 
 def integer_executor(interpreter: Interpreter, bos: int | None) -> Executor:
-    """The integer graph; its logits become real only to be scored."""
+    """The integer graph, by the reference interpreter; its logits become real only to be scored."""
     tokens = interpreter.graph.prefix_tokens
     return lambda ids: interpreter.logits(after_prefix(ids, tokens, bos))
+
+
+def engine_executor(engine: Engine, bos: int | None) -> Executor:
+    """The integer graph, by the engine: the same logits, sequence after sequence."""
+
+    def logits(ids: Tensor) -> Tensor:
+        sequences = after_prefix(ids, engine.prefix_tokens, bos).numpy()
+        rows = [torch.from_numpy(engine.session(len(row)).run(row)).to(torch.float32) for row in sequences]
+        return torch.stack(rows) * engine.logits_scale
+
+    return logits
 
 
 def dynamic_executor(quantized: QuantizedModel, bos: int | None) -> Executor:

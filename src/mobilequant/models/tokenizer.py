@@ -50,7 +50,7 @@ class Tokenizer:
                 f"{path} is damaged: {error}", "Get the file again from the model's source."
             ) from error
         settings = read_settings(folder)
-        ids = {name: inner.token_to_id(_content(settings.get(f"{name}_token"))) for name in ("bos", "eos")}
+        ids = {name: inner.token_to_id(content_of(settings.get(f"{name}_token"))) for name in ("bos", "eos")}
         return cls(inner, **ids, num_rows=num_rows)
 
     def encode(self, text: str) -> list[int]:
@@ -137,7 +137,7 @@ def adds_bos(folder: Path) -> bool | None:
     return tokenizer.bos is not None and tokenizer.first_special() == tokenizer.bos
 
 
-def _content(token: Any) -> str:
+def content_of(token: Any) -> str:
     """A special token in tokenizer_config.json is a string or {"content": string, …}."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else ""
