@@ -100,9 +100,9 @@ def test_a_text_that_fills_the_context_is_equal_and_then_refused(case, tmp_path)
             reference.require_equal_logits(native, parts)
         require_equal(native.logits(tokens, only_last=True), reference.logits[-1:], "the last logits alone")
         session = native.session()
-        run(native, session, tokens)
+        run(session, tokens)
         with pytest.raises(UsageError, match="room for 0 more"):
-            run(native, session, [1])
+            run(session, [1])
 
 
 def longer(graph, context):
@@ -122,11 +122,11 @@ def test_what_a_session_has_no_room_for_is_refused_and_changes_nothing(package):
     reference = Reference(graph, TOKENS[:12])
     native = Native(folder, KERNELS[0], 2)
     session = native.session(capacity=12)
-    first = run(native, session, TOKENS[:10])
+    first = run(session, TOKENS[:10])
     for tokens, message in [(TOKENS[:3], "room for 2 more"), ([], "no token"), ([96], "outside"), ([-1], "outside")]:
         with pytest.raises(UsageError, match=message):
-            run(native, session, tokens)
-    found = np.concatenate([first, run(native, session, TOKENS[10:12])])
+            run(session, tokens)
+    found = np.concatenate([first, run(session, TOKENS[10:12])])
     require_equal(found, reference.logits, "logits around what was refused")
 
 

@@ -35,20 +35,20 @@ class Native:
         """Logits of all parts of a text, one behind the other."""
         session = self.session(capacity)
         parts = np.split(_ids(tokens), np.cumsum(lengths)[:-1]) if lengths else [_ids(tokens)]
-        return np.concatenate([run(self, session, part, only_last) for part in parts])
+        return np.concatenate([run(session, part, only_last) for part in parts])
 
     def trace(self, tokens, lengths=None):
         """Every tensor of the last part of a text, by name."""
         parts = np.split(_ids(tokens), np.cumsum(lengths)[:-1]) if lengths else [_ids(tokens)]
         session = self.session()
         for part in parts[:-1]:
-            run(self, session, part)
+            run(session, part)
         return dict(session.trace(self.engine, parts[-1]))
 
 
-def run(native, session, tokens, only_last=False):
+def run(session, tokens, only_last=False):
     """Logits of tokens behind what the session has read."""
-    return session.run(native.engine, _ids(tokens), only_last)
+    return session.run(_ids(tokens), only_last)
 
 
 def _ids(tokens):

@@ -1,6 +1,7 @@
 #include "runtime/steps/rowwise.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace mobilequant {
 namespace {
@@ -17,10 +18,17 @@ class Rowwise : public Step {
     virtual void run_row(const Call& call, std::int64_t row, const Member& member) const = 0;
 };
 
+std::int64_t largest(Array table) {
+    const auto* entries = table->as<std::int16_t>();
+    std::int64_t found = 0;
+    for (std::size_t i = 0; i < table->size_bytes / sizeof *entries; ++i) found = std::max<std::int64_t>(found, std::abs(entries[i]));
+    return found;
+}
+
 // Of the sum of what an addition rescales.
 std::int64_t largest_sum(const Add& op, const Site& site) {
-    const auto largest = [&](int input, const Rescale& by) { return (reach(site.tensor(input)) * by.mantissa >> by.shift) + 1; };
-    return largest(op.a, op.rescale_a) + largest(op.b, op.rescale_b);
+    const auto term = [&](int input, const Rescale& by) { return (reach(site.tensor(input)) * by.mantissa >> by.shift) + 1; };
+    return term(op.a, op.rescale_a) + term(op.b, op.rescale_b);
 }
 
 // Of what a norm rescales last: the bias, and a gain times a unit of at most √n, both with 16 bits of fraction.
@@ -125,7 +133,7 @@ class RopeStep final : public Rowwise {
               static_cast<std::int32_t>(op.head_dim),
               op.cos->as<std::int16_t>(),
               op.sin->as<std::int16_t>(),
-              factor(op.rescale, reach(site.tensor(op.input)) << 15),
+              factor(op.rescale, reach(site.tensor(op.input)) * (largest(op.cos) + largest(op.sin))),
               site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
