@@ -60,6 +60,7 @@ Package Package::open(const std::filesystem::path& folder) {
     const MappedFile graph = open_inside(folder, "graph.json");
     MappedFile weights = open_inside(folder, "weights.safetensors");
     Package package = read({manifest.bytes(), graph.bytes(), weights.bytes()});
+    weights.release(weights.bytes());  // all of it was read to be checked
     package.weights_ = std::move(weights);
     return package;
 }

@@ -43,6 +43,13 @@ Engine::Engine(Package package, const EngineOptions& options)
       matrices_(walks_of(graph(), drafts_), package_.weights(), team_),
       plan_(make_plan(graph(), drafts_, keep_, kernels_, matrices_)) {}
 
+// Rows of an embedding are read where they lie in the file, with pages around them that nobody wanted.
+void Engine::release_embedding() const {
+    for (const Op& op : graph().ops)
+        if (const auto* embedding = std::get_if<Embedding>(&op); embedding && !matrices_.find(embedding->codes))
+            package_.weights().release({embedding->codes->data, embedding->codes->size_bytes});
+}
+
 Session::Session(Engine& engine, std::int64_t capacity)
     : engine_(engine),
       position_(engine.graph().num_prefix),
@@ -94,6 +101,7 @@ void Session::run_chunk(std::span<const std::int32_t> tokens, bool only_last, Tr
         }
     });
     position_ += all.rows;
+    engine_.release_embedding();
 }
 
 std::vector<TracedTensor> Session::trace(std::span<const std::int32_t> tokens) {

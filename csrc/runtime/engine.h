@@ -37,6 +37,8 @@ class Engine {
 
   private:
     friend class Session;
+    void release_embedding() const;
+
     Package package_;
     const Kernels& kernels_;
     Team team_;

@@ -4,17 +4,6 @@
 #include <atomic>
 
 namespace mobilequant {
-namespace {
-
-// Codes, and the multipliers of their groups or nullptr.
-std::pair<Array, Array> source_of(const Op& op) {
-    if (const auto* embedding = std::get_if<Embedding>(&op)) return {embedding->codes, nullptr};
-    const auto& linear = std::get<Linear>(op);
-    return {linear.codes, linear.group_multiplier};
-}
-
-}  // namespace
-
 MatrixStore::MatrixStore(const std::vector<Walk>& walks, const MappedFile& file, Team& team) {
     place(make_matrices(walks), team.size());
     std::vector<PackedMatrix*> all;
@@ -25,16 +14,15 @@ MatrixStore::MatrixStore(const std::vector<Walk>& walks, const MappedFile& file,
     });
 }
 
-// Each matrix once, where it is used for the last time: a tied lm_head comes last, though the embedding names it first.
+// Each matrix once, where it is used for the last time.
 std::vector<MatrixStore::Group> MatrixStore::make_matrices(const std::vector<Walk>& walks) {
     std::vector<Group> groups;
     for (auto walk = walks.rbegin(); walk != walks.rend(); ++walk) {
         Group group;
-        for (const Op* op : *walk) {
-            const auto source = source_of(*op);
-            auto& matrix = matrices_[source];
+        for (const Linear* op : *walk) {
+            auto& matrix = matrices_[{op->codes, op->group_multiplier}];
             if (matrix) continue;
-            matrix = std::make_unique<PackedMatrix>(*source.first, source.second);
+            matrix = std::make_unique<PackedMatrix>(*op->codes, op->group_multiplier);
             group.push_back(matrix.get());
         }
         if (!group.empty()) groups.push_back(std::move(group));

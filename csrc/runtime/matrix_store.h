@@ -16,8 +16,8 @@
 
 namespace mobilequant {
 
-// Linears, or the embedding, whose panels of the same number are computed together: one step of a plan.
-using Walk = std::vector<const Op*>;
+// Linears whose panels of the same number are computed together: one step of a plan.
+using Walk = std::vector<const Linear*>;
 
 class MatrixStore {
   public:
@@ -25,9 +25,14 @@ class MatrixStore {
     // released. Throws PackageError: groups of columns that no kernel knows.
     MatrixStore(const std::vector<Walk>& walks, const MappedFile& file, Team& team);
 
-    // The matrix of these codes, and of the multipliers of their groups: a tied lm_head shares that of the embedding, unless it
-    // has multipliers of its own.
-    const PackedMatrix& of(Array codes, Array multiplier) const { return *matrices_.at({codes, multiplier}); }
+    // The matrix of these codes, and of the multipliers of their groups or nullptr.
+    const PackedMatrix& of(const Linear& op) const { return *matrices_.at({op.codes, op.group_multiplier}); }
+
+    // The matrix in which these codes lie alone: that of a tied lm_head holds an embedding's. Or nullptr.
+    const PackedMatrix* find(Array codes) const {
+        const auto found = matrices_.find({codes, nullptr});
+        return found == matrices_.end() ? nullptr : found->second.get();
+    }
 
     std::size_t bytes() const { return memory_.size(); }
 

@@ -214,7 +214,7 @@ class Planner {
     }
 
   private:
-    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.of(op.codes, nullptr)); }
+    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.find(op.codes)); }
     std::unique_ptr<Step> make_one(const Norm& op) { return make_norm(op, site_); }
     std::unique_ptr<Step> make_one(const Rope& op) { return make_rope(op, site_); }
     std::unique_ptr<Step> make_one(const Table& op) { return make_table(op, site_); }
@@ -277,8 +277,7 @@ std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts)
     for (const Draft& draft : drafts) {
         Walk walk;
         for (const std::size_t number : draft.ops) {
-            const Op& op = graph.ops[number];
-            if (std::holds_alternative<Linear>(op) || std::holds_alternative<Embedding>(op)) walk.push_back(&op);
+            if (const auto* linear = std::get_if<Linear>(&graph.ops[number])) walk.push_back(linear);
         }
         if (!walk.empty()) walks.push_back(std::move(walk));
     }

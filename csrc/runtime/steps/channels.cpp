@@ -23,7 +23,7 @@ class ChannelStep final : public Step {
     ChannelStep(const ChannelOps& ops, const Site& site, const MatrixStore& matrices) {
         for (const auto& op : ops) {
             if (const auto* linear = std::get_if<const Linear*>(&op)) {
-                products_.emplace_back(**linear, site, matrices.of((*linear)->codes, (*linear)->group_multiplier));
+                products_.emplace_back(**linear, site, matrices.of(**linear));
                 add(Sum{products_.size() - 1}, (*linear)->output, site);
             } else if (const auto* table = std::get_if<const Table*>(&op)) {
                 const auto& found = **table;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "graph/codes.h"
+
 namespace mobilequant {
 namespace {
 
@@ -43,25 +45,28 @@ std::vector<Value> entries(Array constant, std::int64_t count) {
 
 class EmbeddingStep final : public Rowwise {
   public:
-    EmbeddingStep(const Embedding& op, const Site& site, const PackedMatrix& codes)
+    EmbeddingStep(const Embedding& op, const Site& site, const PackedMatrix* tied)
         : op_(op),
           to_(site.place(op.output)),
           format_(site.format(op.output)),
           byte_(site.type(op.output) == 0),
-          codes_(codes),
-          exponent_(entries<std::uint8_t>(op.exponent, codes_.columns())),
-          position_exponent_(entries<std::uint8_t>(op.position_exponent, codes_.columns())) {}
+          tied_(tied),
+          channels_(op.codes->shape[1]),
+          exponent_(entries<std::uint8_t>(op.exponent, channels_)),
+          position_exponent_(entries<std::uint8_t>(op.position_exponent, channels_)) {}
+
+    std::size_t scratch_bytes(std::int64_t) const override { return static_cast<std::size_t>(channels_); }
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         std::byte* out = call.row(to_, row, member);
-        const std::int64_t token = call.tokens[row], position = call.position + row, channels = codes_.columns();
-        std::vector<std::int8_t> codes(static_cast<std::size_t>(channels));
-        codes_.unpack_row(token, codes.data());
-        for (std::int64_t c = 0; c < channels; ++c) {
+        const std::int64_t token = call.tokens[row], position = call.position + row;
+        auto* codes = reinterpret_cast<std::int8_t*>(call.workspace.scratch(member.index()));
+        tied_ ? tied_->unpack_row(token, codes) : read_row(*op_.codes, token, codes);
+        for (std::int64_t c = 0; c < channels_; ++c) {
             const auto channel = static_cast<std::size_t>(c);
-            std::int64_t value = rescaled(codes[channel], op_.rescale, token, exponent_[channel]) + format_.zero_point;
+            std::int64_t value = rescaled(codes[c], op_.rescale, token, exponent_[channel]) + format_.zero_point;
             if (op_.position_codes) {
-                const std::int8_t code = op_.position_codes->as<std::int8_t>()[position * channels + c];
+                const std::int8_t code = op_.position_codes->as<std::int8_t>()[position * channels_ + c];
                 value += rescaled(code, op_.position_rescale, position, position_exponent_[channel]);
             }
             value = std::clamp<std::int64_t>(value, format_.qmin, format_.qmax);
@@ -82,7 +87,8 @@ class EmbeddingStep final : public Rowwise {
     Place to_;
     Format format_;
     bool byte_;
-    const PackedMatrix& codes_;
+    const PackedMatrix* tied_;
+    std::int64_t channels_;
     std::vector<std::uint8_t> exponent_, position_exponent_;
 };
 
@@ -224,8 +230,8 @@ class AddStep final : public Rowwise {
 
 std::int64_t reach(const Tensor& tensor) { return std::max(tensor.qmax - tensor.zero_point, tensor.zero_point - tensor.qmin); }
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes) {
-    return std::make_unique<EmbeddingStep>(op, site, codes);
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix* tied) {
+    return std::make_unique<EmbeddingStep>(op, site, tied);
 }
 
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site) { return std::make_unique<NormStep>(op, site); }

@@ -30,7 +30,8 @@ inline Factor factor(const Rescale& rescale, std::int64_t bound) { return make_f
 // The largest distance of a code from the zero point.
 std::int64_t reach(const Tensor& tensor);
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes);
+// `tied`: the packed codes, where a matrix has them too; else they are read from the file.
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix* tied);
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site);
 std::unique_ptr<Step> make_rope(const Rope& op, const Site& site);
 std::unique_ptr<Step> make_table(const Table& op, const Site& site);
