@@ -32,6 +32,25 @@ Logits run(Session& session, Engine& engine, const Tokens& tokens, bool only_las
     return Logits(logits->data(), {logits->size() / vocab, vocab}, owner);
 }
 
+// (name, codes) of every tensor in running order: uint8 or int16 (T, C), scores and probabilities (H, T, S).
+nb::list trace(Session& session, Engine& engine, const Tokens& tokens) {
+    std::vector<TracedTensor> traced;
+    {
+        const nb::gil_scoped_release release;
+        traced = session.trace(span(tokens));
+    }
+    nb::list found;
+    for (TracedTensor& each : traced) {
+        const Tensor& tensor = engine.graph().tensors[static_cast<std::size_t>(each.number)];
+        auto* codes = new std::vector<std::byte>(std::move(each.codes));
+        const nb::capsule owner(codes, [](void* held) noexcept { delete static_cast<std::vector<std::byte>*>(held); });
+        const std::vector<std::size_t> shape(each.shape.begin(), each.shape.end());
+        const auto type = tensor.dtype == DType::uint8 ? nb::dtype<std::uint8_t>() : nb::dtype<std::int16_t>();
+        found.append(nb::make_tuple(tensor.name, nb::ndarray<nb::numpy>(codes->data(), shape.size(), shape.data(), owner, nullptr, type)));
+    }
+    return found;
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -45,9 +64,9 @@ NB_MODULE(_core, m) {
     });
     nb::class_<Engine>(m, "Engine")
         .def("__init__",
-             [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels) {
+             [](Engine* self, const std::filesystem::path& folder, int threads, const std::string& kernels, bool keep_all) {
                  const nb::gil_scoped_release release;
-                 new (self) Engine(folder, {threads, kernels});
+                 new (self) Engine(folder, {threads, kernels, keep_all ? Keep::all : Keep::output});
              })
         .def_prop_ro("kernels", [](const Engine& engine) { return std::string(engine.kernels().name); })
         .def_prop_ro("vocab_size", [](const Engine& engine) { return engine.graph().vocab_size; })
@@ -57,5 +76,6 @@ NB_MODULE(_core, m) {
     nb::class_<Session>(m, "Session")
         .def(nb::init<Engine&, std::int64_t>(), nb::keep_alive<1, 2>())
         .def("run", &run)
+        .def("trace", &trace)
         .def_prop_ro("position", &Session::position);
 }

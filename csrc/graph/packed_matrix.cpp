@@ -25,37 +25,51 @@ void pack_row4(const std::int8_t* codes, std::int64_t columns, std::byte* lane) 
 }  // namespace
 
 PackedMatrix::PackedMatrix(const Constant& codes, Array multiplier)
-    : bits_(codes.dtype == DType::int4 ? 4 : 8),
+    : codes_(&codes),
+      multiplier_(multiplier),
+      bits_(codes.dtype == DType::int4 ? 4 : 8),
       rows_(codes.shape[0]),
       columns_(codes.shape[1]),
       padded_((columns_ + kColumnPad - 1) / kColumnPad * kColumnPad),
       groups_(multiplier ? multiplier->shape[1] : 1),
-      weights_(panel_bytes() * static_cast<std::size_t>(panels())),
-      row_sums_(static_cast<std::size_t>(rows_)) {
-    const std::int64_t group = columns_ / groups_;
-    require(groups_ == 1 || group % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
-    require(bits_ == 8 || group <= kMaxColumns4, codes.name + ": a group of 4-bit codes is too wide");
-    if (multiplier) multiplier_.resize(static_cast<std::size_t>(panels() * groups_) * kPanelChannels);
+      panels_(static_cast<std::size_t>(panels())),
+      row_sums_(static_cast<std::size_t>(rows_)),
+      row_magnitudes_(row_sums_.size()) {
+    require(groups_ == 1 || columns_ / groups_ % kColumnPad == 0, codes.name + ": groups must be a multiple of 8 wide");
+    require(bits_ == 8 || columns_ / groups_ <= kMaxColumns4, codes.name + ": a group of 4-bit codes is too wide");
+}
+
+void PackedMatrix::pack(const MappedFile& file) {
     std::vector<std::int8_t> row(static_cast<std::size_t>(padded_));
     for (std::int64_t o = 0; o < rows_; ++o) {
-        read_row(codes, o, row.data());
-        const std::int64_t panel = o / kPanelChannels, lane = o % kPanelChannels;
-        std::byte* place = weights_.data() + panel_bytes() * static_cast<std::size_t>(panel) + lane * kColumnGroup;
-        bits_ == 8 ? pack_row8(row.data(), padded_, place) : pack_row4(row.data(), padded_, place);
-        std::int64_t total = 0;
-        for (std::int64_t g = 0; g < groups_; ++g) {
-            const std::uint8_t factor = multiplier ? multiplier->as<std::uint8_t>()[o * groups_ + g] : 1;
-            if (multiplier) multiplier_[static_cast<std::size_t>((panel * groups_ + g) * kPanelChannels + lane)] = factor;
-            total += sum_codes(row.data() + g * group, group).sum * factor;
-        }
-        row_sums_[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(total);
+        read_row(*codes_, o, row.data());
+        std::byte* lane = panels_[static_cast<std::size_t>(o / kPanelChannels)] + o % kPanelChannels * kColumnGroup;
+        bits_ == 8 ? pack_row8(row.data(), padded_, lane) : pack_row4(row.data(), padded_, lane);
+        measure_row(o, row.data());
     }
+    file.release({codes_->data, codes_->size_bytes});
+}
+
+std::uint8_t* PackedMatrix::multiplier(std::int64_t row, std::int64_t group) const {
+    std::byte* behind = panels_[static_cast<std::size_t>(row / kPanelChannels)] + weight_bytes();
+    return reinterpret_cast<std::uint8_t*>(behind) + group * kPanelChannels + row % kPanelChannels;
+}
+
+void PackedMatrix::measure_row(std::int64_t row, const std::int8_t* codes) {
+    const std::int64_t group = columns_ / groups_;
+    std::int64_t sum = 0, magnitude = 0;
+    for (std::int64_t g = 0; g < groups_; ++g) {
+        const std::uint8_t factor = multiplier_ ? multiplier_->as<std::uint8_t>()[row * groups_ + g] : 1;
+        if (multiplier_) *multiplier(row, g) = factor;
+        const CodeSums part = sum_codes(codes + g * group, group);
+        sum += part.sum * factor, magnitude += part.magnitude * factor;
+    }
+    row_sums_[static_cast<std::size_t>(row)] = sum, row_magnitudes_[static_cast<std::size_t>(row)] = magnitude;
 }
 
 Panel PackedMatrix::panel(std::int64_t number) const {
-    return {weights_.data() + panel_bytes() * static_cast<std::size_t>(number), static_cast<std::int32_t>(padded_),
-            static_cast<std::int32_t>(groups_),
-            multiplier_.empty() ? nullptr : multiplier_.data() + number * groups_ * kPanelChannels};
+    return {panels_[static_cast<std::size_t>(number)], static_cast<std::int32_t>(padded_), static_cast<std::int32_t>(groups_),
+            multiplier_ ? multiplier(number * kPanelChannels, 0) : nullptr};
 }
 
 void PackedMatrix::unpack_row(std::int64_t row, std::int8_t* codes) const {

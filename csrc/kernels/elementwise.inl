@@ -2,6 +2,8 @@
 // in a namespace of its own and compiles it for its instructions: the same integers by construction, at the speed of the
 // vectors that the compiler makes of it. Nothing here may call templates of the standard library: their code would be
 // shared between processors. Parameters come by value, so that the compiler knows that no output changes them.
+//
+// A file for a processor defines …_vectors functions that do the first elements and say how many; loops here do the rest.
 
 // |value| < 2^31; the result may need 60 bits.
 static inline std::int64_t rescale(std::int64_t value, const Factor& by) {
@@ -39,18 +41,23 @@ static inline InverseRoot inverse_root(std::int64_t q) {
     return {(std::int64_t{1} << 61) / integer_sqrt(q << 2 * k), k};
 }
 
+// |n·value| ≤ √(n·q), so that with the raise of k − 12 bits it has no more than 27. Only a sum is taken from it where the mean is.
+static inline bool narrow_norm(std::int64_t inverse, const NormKernel& op) {
+    return inverse < std::int64_t{1} << 31 && !op.subtract_mean;
+}
+
 template <class In, class Out>
 static void norm_group(const In* __restrict x, Out* __restrict y, const NormKernel op) {
     const std::int64_t n = op.group;
     std::int64_t sum = 0, squares = 0;
-    for (int i = 0; i < op.group; ++i) {
+    for (int i = norm_sum_vectors(x, op, sum, squares); i < op.group; ++i) {
         const std::int64_t value = (std::int64_t{x[i]} - op.zero_point) << op.exponent[i];
         sum += value, squares += value * value;
     }
     const std::int64_t mean = op.subtract_mean ? sum : 0, q = n * squares - mean * mean + op.epsilon;
     const auto [inverse, k] = inverse_root(q < 1 ? 1 : q);
-    const Factor standardize{inverse, std::int64_t{1} << (44 - k), 45 - k};
-    for (int i = 0; i < op.group; ++i) {
+    const Factor standardize{inverse, std::int64_t{1} << (44 - k), 45 - k, narrow_norm(inverse, op), k > 12 ? k - 12 : 0};
+    for (int i = norm_vectors(x, y, standardize, op); i < op.group; ++i) {
         const std::int64_t centred = n * ((std::int64_t{x[i]} - op.zero_point) << op.exponent[i]) - mean;
         const std::int64_t scaled = (rescale(centred, standardize) * op.gain[i] + (1 << 14)) >> 15;
         y[i] = requantize<Out>(scaled + op.bias[i], op.by, op.to);
@@ -62,7 +69,7 @@ static void norm_group(const In* __restrict x, Out* __restrict y, const NormKern
 template <class In, class Out>
 static void rope_head(const In* __restrict x, Out* __restrict y, std::int64_t position, const RopeKernel op) {
     const std::int16_t *cos = op.cos + position * op.half, *sin = op.sin + position * op.half;
-    for (int i = 0; i < op.half; ++i) {
+    for (int i = rope_vectors(x, y, cos, sin, op); i < op.half; ++i) {
         const std::int64_t a = std::int64_t{x[i]} - op.zero_point, b = std::int64_t{x[i + op.half]} - op.zero_point;
         y[i] = requantize<Out>(a * cos[i] - b * sin[i], op.by, op.to);
         y[i + op.half] = requantize<Out>(b * cos[i] + a * sin[i], op.by, op.to);
@@ -75,7 +82,7 @@ static void rope_head(const In* __restrict x, Out* __restrict y, std::int64_t po
 
 template <class Out>
 static void table8(const std::uint8_t* __restrict x, Out* __restrict y, std::int64_t count, const Out* __restrict table) {
-    for (std::int64_t i = 0; i < count; ++i) y[i] = table[x[i]];
+    for (std::int64_t i = table8_vectors(x, y, count, table); i < count; ++i) y[i] = table[x[i]];
 }
 
 // Entries for a uint8 output carry 7 bits of fraction.
@@ -92,7 +99,7 @@ static void table16(const std::int16_t* __restrict x, Out* __restrict y, std::in
 
 template <class A, class B, class Out>
 static void multiply(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count, const MultiplyKernel op) {
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = multiply_vectors(a, b, y, count, op); i < count; ++i) {
         const std::int64_t product = (std::int64_t{a[i]} - op.zero_point_a) * (std::int64_t{b[i]} - op.zero_point_b);
         y[i] = requantize<Out>(product, op.by, op.to);
     }
@@ -100,66 +107,18 @@ static void multiply(const A* __restrict a, const B* __restrict b, Out* __restri
 
 template <class A, class B, class Out>
 static void add(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count, const AddKernel op) {
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = add_vectors(a, b, y, count, op); i < count; ++i) {
         const std::int64_t sum =
             rescale(std::int64_t{a[i]} - op.zero_point_a, op.by_a) + rescale(std::int64_t{b[i]} - op.zero_point_b, op.by_b);
         y[i] = requantize<Out>(sum, op.by, op.to);
     }
 }
 
-// ── what follows a sum of products ───────────────────────────────────────────────────────────────────────────────────
-
-// A product is below 2^62: raised by that it is positive, and a shift of unsigned numbers, which all vectors have, rounds it
-// down as a shift of signed ones does, which AVX2 lacks.
-template <class Out>
-static void finish_channels(const std::int32_t* __restrict sums, Out* __restrict y, int count, const ChannelFactors op) {
-    constexpr std::uint64_t kRaise = std::uint64_t{1} << 62;
-    std::int64_t values[kPanelChannels];
-    for (int i = 0; i < count; ++i) {
-        const auto sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(op.bias[i]));
-        const std::int64_t product = std::int64_t{sum} * op.mantissa[i];
-        const std::uint64_t half = std::uint64_t{1} << op.shift[i] >> 1;
-        const std::uint64_t raised = static_cast<std::uint64_t>(product) + half + kRaise;
-        values[i] = static_cast<std::int64_t>((raised >> op.shift[i]) - (kRaise >> op.shift[i]));
-    }
-    for (int i = 0; i < count; ++i) y[i] = saturate<Out>(values[i], op.to);
-}
-
-template <class Out>
-static void requantize_all(const std::int32_t* __restrict values, Out* __restrict y, std::int64_t count, const Factor by,
-                           const Format to) {
-    for (std::int64_t i = 0; i < count; ++i) y[i] = requantize<Out>(values[i], by, to);
-}
-
-// ── softmax ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── softmax: one exponential ─────────────────────────────────────────────────────────────────────────────────────────
 
 // 2^16 · 2^(−distance) in the steps of the scores.
-static inline std::int32_t exponential(std::int32_t distance, const SoftmaxKernel op) {
+static inline std::int32_t exponential(std::int32_t distance, const SoftmaxKernel& op) {
     const std::int64_t t = rescale(distance, op.by), octaves = t >> 8;
     const int down = octaves > 17 ? 17 : static_cast<int>(octaves);
     return (op.table[t & 255] + ((1 << down) >> 1)) >> down;
-}
-
-// Probabilities of `count` visible scores. Where the sum is small enough, the division is a multiplication, and still exact:
-// with m = 18 + bits(Σ) and R = ⌈one·2^m/Σ⌉, e·R exceeds e·one·2^m/Σ by less than e < 2^17, and the next multiple of 2^m
-// that it could reach is 2^m/(2Σ) > 2^17 away.
-template <class In, class Out>
-static void softmax(const In* __restrict x, Out* __restrict p, std::int32_t* __restrict e, std::int64_t count, const SoftmaxKernel op) {
-    std::int32_t largest = x[0];
-    for (std::int64_t i = 1; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
-    std::int64_t total = 0;
-    for (std::int64_t i = 0; i < count; ++i) e[i] = exponential(largest - x[i], op), total += e[i];
-    if (sizeof(Out) == 1 && total < std::int64_t{1} << 36) {
-        const int m = 18 + 64 - __builtin_clzll(static_cast<unsigned long long>(total));
-        const std::int64_t reciprocal = ((std::int64_t{256} << m) + total - 1) / total, half = std::int64_t{1} << (m - 1);
-        for (std::int64_t i = 0; i < count; ++i) {
-            const std::int64_t probability = (e[i] * reciprocal + half) >> m;
-            p[i] = static_cast<Out>(probability > op.qmax ? op.qmax : probability);
-        }
-    } else {
-        for (std::int64_t i = 0; i < count; ++i) {
-            const std::int64_t probability = (2 * std::int64_t{op.one} * e[i] + total) / (2 * total);
-            p[i] = static_cast<Out>(probability > op.qmax ? op.qmax : probability);
-        }
-    }
 }

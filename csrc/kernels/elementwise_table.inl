@@ -31,13 +31,11 @@ static void add_of(const void* a, const void* b, void* y, std::int64_t count, co
 }
 
 template <class Out>
-static void finish_of(const std::int32_t* sums, void* y, int count, const ChannelFactors& op) {
-    finish_channels(sums, static_cast<Out*>(y), count, op);
-}
-
-template <class Out>
-static void requantize_of(const std::int32_t* values, void* y, std::int64_t count, const Factor& by, const Format& to) {
-    requantize_all(values, static_cast<Out*>(y), count, by, to);
+static void finish_of(const SumRows& sums, void* y, std::ptrdiff_t stride, const ChannelFactors& op) {
+    if (op.narrow)
+        finish_narrow<Out>(sums, static_cast<std::byte*>(y), stride, op);
+    else
+        finish_wide<Out>(sums, static_cast<std::byte*>(y), stride, op);
 }
 
 template <class In, class Out>
@@ -60,6 +58,5 @@ const Elementwise kElementwise = {
     {{{add_of<Byte, Byte, Byte>, add_of<Byte, Byte, Word>}, {add_of<Byte, Word, Byte>, add_of<Byte, Word, Word>}},
      {{add_of<Word, Byte, Byte>, add_of<Word, Byte, Word>}, {add_of<Word, Word, Byte>, add_of<Word, Word, Word>}}},
     {finish_of<Byte>, finish_of<Word>},
-    {requantize_of<Byte>, requantize_of<Word>},
     {{softmax_of<Byte, Byte>, softmax_of<Byte, Word>}, {softmax_of<Word, Byte>, softmax_of<Word, Word>}},
 };

@@ -16,8 +16,7 @@ struct Elementwise {
     void (*table[2][2])(const void* x, void* y, std::int64_t count, const void* table);
     void (*multiply[2][2][2])(const void* a, const void* b, void* y, std::int64_t count, const MultiplyKernel& op);
     void (*add[2][2][2])(const void* a, const void* b, void* y, std::int64_t count, const AddKernel& op);
-    void (*finish[2])(const std::int32_t* sums, void* y, int count, const ChannelFactors& op);
-    void (*requantize[2])(const std::int32_t* values, void* y, std::int64_t count, const Factor& by, const Format& to);
+    void (*finish[2])(const SumRows& sums, void* y, std::ptrdiff_t stride, const ChannelFactors& op);  // stride in bytes
     void (*softmax[2][2])(const void* x, void* p, std::int32_t* e, std::int64_t count, const SoftmaxKernel& op);
 };
 

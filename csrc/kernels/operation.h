@@ -1,6 +1,7 @@
 // What kernels are told: pointers and numbers, no containers. Filled in once when a graph is planned.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace mobilequant {
@@ -11,9 +12,18 @@ struct Format {
 };
 
 // rescale(v) = (v · mantissa + half) >> shift, half = 2^(shift − 1)
+//
+// Where `narrow`, shift + raise is at least 33 and v · 2^raise fits 32 bits. The rounding half then has no bits in the low half of
+// a product, so that its high half alone is rounded and shifted, in 32-bit lanes:
+//
+//   rescale(v) = (high32(v · 2^raise · mantissa) + 2^(shift + raise − 33)) >> (shift + raise − 32)
+constexpr int kNarrowShift = 33;
+
 struct Factor {
     std::int64_t mantissa, half;
     std::int32_t shift;
+    bool narrow;
+    std::int32_t raise;
 };
 
 struct NormKernel {
@@ -48,18 +58,33 @@ struct AddKernel {
     Format to;
 };
 
-// Rescale factors of output channels, padded to whole panels.
+// What follows the sums of a panel: y = rescale(sum + bias) of each channel. All arrays cover whole panels.
+//
+// Where `narrow`, all channels are (see Factor).
 struct ChannelFactors {
+    const std::int32_t* bias;      // with the zero point of the input
     const std::int32_t* mantissa;
-    const std::uint64_t* shift;  // as wide as the products that it shifts
-    const std::int32_t* bias;    // with the zero point of the input
+    const std::uint8_t* shift;     // narrow: shift + raise − 32
+    const std::uint8_t* raise;     // narrow only
+    bool narrow;
     Format to;
 };
 
+// Sums of a few rows and the channels of a panel; `stride` entries from row to row.
+struct SumRows {
+    const std::int32_t* first;
+    std::ptrdiff_t stride;
+    int rows, channels;
+};
+
+// exponential(d) = table[t & 255] / 2^(t >> 8), rounded, of t = rescale(d); probabilities are shares of `one`.
+//
+// `by` is narrow for every distance of scores; `entries` is nullptr where a table entry less 1 does not fit 16 bits.
 struct SoftmaxKernel {
     const std::int32_t* table;  // 256 entries
     Factor by;
     std::int32_t one, qmax;
+    const std::uint16_t* entries;  // 256, each one less than in the table
 };
 
 }  // namespace mobilequant

@@ -21,7 +21,7 @@ struct Panel {
     const std::byte* weights;
     std::int32_t columns;            // padded
     std::int32_t groups;             // of columns that share a multiplier; 1 for weights per channel
-    const std::uint8_t* multiplier;  // [groups][32]; not read where groups = 1
+    const std::uint8_t* multiplier;  // [groups][32], or nullptr where all are 1
 };
 
 struct Rows {

@@ -1,47 +1,37 @@
-// Memory that begins at a cache line; zero until it is written. What is large and never written costs nothing: a package may
-// declare a context of millions, or the caller one that is never reached.
+// Memory that begins at a cache line and is zero until it is written. Large blocks are mapped, in huge pages where the system
+// has them: a walk through weights misses fewer translations, and pages that are never touched cost nothing.
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <limits>
 #include <memory>
-#include <new>
 
 namespace mobilequant {
 
 class AlignedBytes {
   public:
     AlignedBytes() = default;
-    explicit AlignedBytes(std::size_t size) : size_(size) {
-        if (size > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
-        std::size_t space = size + kAlign;
-        void* place = std::calloc(space, 1);
-        if (!place) throw std::bad_alloc();
-        whole_.reset(place);
-        data_ = static_cast<std::byte*>(std::align(kAlign, size, place, space));
-    }
+    // Throws std::bad_alloc.
+    explicit AlignedBytes(std::size_t size);
 
-    std::byte* data() { return data_; }
-    const std::byte* data() const { return data_; }
+    std::byte* data() { return data_.get(); }
+    const std::byte* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
 
     template <class Value>
     Value* as() {
-        return reinterpret_cast<Value*>(data_);
+        return reinterpret_cast<Value*>(data_.get());
     }
     template <class Value>
     const Value* as() const {
-        return reinterpret_cast<const Value*>(data_);
+        return reinterpret_cast<const Value*>(data_.get());
     }
 
   private:
-    static constexpr std::size_t kAlign = 64;
     struct Free {
-        void operator()(void* whole) const { std::free(whole); }
+        std::size_t mapped;  // bytes, or 0 for memory of the heap
+        void operator()(std::byte* data) const;
     };
-    std::unique_ptr<void, Free> whole_;
-    std::byte* data_ = nullptr;
+    std::unique_ptr<std::byte, Free> data_{nullptr, Free{0}};
     std::size_t size_ = 0;
 };
 

@@ -10,15 +10,16 @@ std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + u
 
 }  // namespace
 
-KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity)
+KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight)
     : head_dim_(cache.head_dim),
       padded_dim_(round_up(cache.head_dim, kColumnPad)),
       capacity_(round_up(capacity, kPanelChannels)),
       key_panels_(capacity_ / kPanelChannels),
       value_panels_((cache.head_dim + kPanelChannels - 1) / kPanelChannels),
+      key_weight_(key_weight),
       keys_(static_cast<std::size_t>(cache.num_kv_heads * key_panels_ * kPanelChannels * padded_dim_)),
       values_(static_cast<std::size_t>(cache.num_kv_heads * value_panels_ * kPanelChannels * capacity_)),
-      key_sums_(static_cast<std::size_t>(cache.num_kv_heads * capacity_) * sizeof(std::int32_t)) {
+      key_bias_(static_cast<std::size_t>(cache.num_kv_heads * capacity_) * sizeof(std::int32_t)) {
     for (std::int64_t position = 0; position < num_prefix; ++position) {
         for (std::int64_t head = 0; head < cache.num_kv_heads; ++head) {
             const std::int64_t entry = (position * cache.num_kv_heads + head) * head_dim_;
@@ -37,7 +38,7 @@ void KVCache::write_key(std::int64_t head, std::int64_t position, const std::uin
         lane[d / kColumnGroup * kGroupBytes + d % kColumnGroup] = static_cast<std::int8_t>(code);
         sum += code;
     }
-    key_sums_.as<std::int32_t>()[head * capacity_ + position] = sum;
+    key_bias_.as<std::int32_t>()[head * capacity_ + position] = key_weight_ * sum;
 }
 
 void KVCache::write_value(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
@@ -59,8 +60,8 @@ Panel KVCache::value_panel(std::int64_t head, std::int64_t number, std::int64_t 
     return {start, static_cast<std::int32_t>(count), 1, nullptr};
 }
 
-const std::int32_t* KVCache::key_sums(std::int64_t head, std::int64_t number) const {
-    return key_sums_.as<std::int32_t>() + head * capacity_ + number * kPanelChannels;
+const std::int32_t* KVCache::key_bias(std::int64_t head, std::int64_t number) const {
+    return key_bias_.as<std::int32_t>() + head * capacity_ + number * kPanelChannels;
 }
 
 }  // namespace mobilequant

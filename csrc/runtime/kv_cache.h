@@ -17,8 +17,8 @@ namespace mobilequant {
 
 class KVCache {
   public:
-    // Room for `capacity` positions; the first hold the constant prefix.
-    KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity);
+    // Room for `capacity` positions; the first hold the constant prefix. `key_weight` stands before Σ of a key's codes in its bias.
+    KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight);
 
     // Codes (D) of one head at a position.
     void write_key(std::int64_t head, std::int64_t position, const std::uint8_t* codes);
@@ -27,15 +27,16 @@ class KVCache {
     Panel key_panel(std::int64_t head, std::int64_t number) const;
     // Positions [first, first + count), both multiples of 8.
     Panel value_panel(std::int64_t head, std::int64_t number, std::int64_t first, std::int64_t count) const;
-    // Σ of the stored codes of each position of a panel of keys.
-    const std::int32_t* key_sums(std::int64_t head, std::int64_t number) const;
+    // What is to be added to the sums of each position of a panel of keys.
+    const std::int32_t* key_bias(std::int64_t head, std::int64_t number) const;
 
     std::int64_t value_panels() const { return value_panels_; }
     std::int64_t capacity() const { return capacity_; }
 
   private:
     std::int64_t head_dim_, padded_dim_, capacity_, key_panels_, value_panels_;
-    AlignedBytes keys_, values_, key_sums_;
+    std::int32_t key_weight_;
+    AlignedBytes keys_, values_, key_bias_;
 };
 
 }  // namespace mobilequant

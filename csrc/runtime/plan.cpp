@@ -14,14 +14,6 @@ namespace {
 
 constexpr std::size_t kAlign = 64;
 
-// What a step reads and writes, as numbers of tensors.
-struct Draft {
-    std::vector<int> inputs;
-    int output;
-    bool by_rows;
-    std::vector<std::size_t> ops;  // of the graph
-};
-
 std::vector<int> inputs_of(const Op& op) {
     struct Visitor {
         std::vector<int> operator()(const Embedding&) { return {}; }
@@ -39,7 +31,7 @@ std::vector<int> inputs_of(const Op& op) {
 }
 
 // The operations of one attention become one step at the place of the last.
-std::vector<Draft> draft_steps(const Graph& graph) {
+std::vector<Draft> draft_attention(const Graph& graph) {
     std::vector<Draft> drafts;
     std::map<int, std::vector<std::size_t>> inside;  // by tensor: scores and probabilities on their way
     for (std::size_t number = 0; number < graph.ops.size(); ++number) {
@@ -144,7 +136,7 @@ class Pool {
     std::size_t size_ = 0;
 };
 
-std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Pool& shared, Pool& rows) {
+std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, Pool& shared, Pool& rows) {
     std::vector<Place> places(graph.tensors.size(), Place{});
     std::vector<std::size_t> last_use(graph.tensors.size(), 0);
     for (std::size_t s = 0; s < drafts.size(); ++s)
@@ -158,6 +150,7 @@ std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& d
         const std::size_t whole = (bytes + kColumnPad - 1 + kAlign - 1) / kAlign * kAlign;
         Pool& pool = drafts[s].by_rows ? rows : shared;
         places[output] = pool.take(whole, !drafts[s].by_rows);
+        if (keep == Keep::all) continue;
         std::set<int> done(drafts[s].inputs.begin(), drafts[s].inputs.end());
         if (last_use[output] == 0) done.insert(drafts[s].output);  // nobody reads it
         for (const int tensor_number : done) {
@@ -210,7 +203,8 @@ class Meeting {
 
 class Planner {
   public:
-    Planner(const Graph& graph, const Kernels& kernels, const std::vector<Place>& places) : site_{graph, places, kernels} {}
+    Planner(const Graph& graph, const Kernels& kernels, const MatrixStore& matrices, const std::vector<Place>& places)
+        : site_{graph, places, kernels}, matrices_(matrices) {}
 
     std::unique_ptr<Step> make(const Draft& draft) {
         const Op& first = site_.graph.ops[draft.ops.front()];
@@ -220,7 +214,7 @@ class Planner {
     }
 
   private:
-    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, packed(op.codes, nullptr)); }
+    std::unique_ptr<Step> make_one(const Embedding& op) { return make_embedding(op, site_, matrices_.of(op.codes, nullptr)); }
     std::unique_ptr<Step> make_one(const Norm& op) { return make_norm(op, site_); }
     std::unique_ptr<Step> make_one(const Rope& op) { return make_rope(op, site_); }
     std::unique_ptr<Step> make_one(const Table& op) { return make_table(op, site_); }
@@ -233,19 +227,17 @@ class Planner {
 
     std::unique_ptr<Step> channels(const Draft& draft) {
         ChannelOps ops;
-        std::vector<std::shared_ptr<const PackedMatrix>> matrices;
         for (const std::size_t number : draft.ops) {
             const Op& op = site_.graph.ops[number];
             if (const auto* linear = std::get_if<Linear>(&op)) {
                 ops.emplace_back(linear);
-                matrices.push_back(packed(linear->codes, linear->group_multiplier));
             } else if (const auto* table = std::get_if<Table>(&op)) {
                 ops.emplace_back(table);
             } else {
                 ops.emplace_back(&std::get<Multiply>(op));
             }
         }
-        return make_channels(ops, site_, matrices);
+        return make_channels(ops, site_, matrices_);
     }
 
     std::unique_ptr<Step> attention(const Draft& draft) {
@@ -262,28 +254,45 @@ class Planner {
         return make_attention(ops, site_);
     }
 
-    // A tied lm_head shares the matrix of the embedding, unless its groups have multipliers of their own.
-    std::shared_ptr<const PackedMatrix> packed(Array codes, Array multiplier) {
-        auto& found = packed_[{codes, multiplier}];
-        if (!found) found = std::make_shared<PackedMatrix>(*codes, multiplier);
-        return found;
-    }
-
     Site site_;
-    std::map<std::pair<Array, Array>, std::shared_ptr<const PackedMatrix>> packed_;  // by codes and multiplier
+    const MatrixStore& matrices_;
 };
+
+std::size_t last_attention(const Graph& graph, const std::vector<Draft>& drafts) {
+    std::size_t last = 0;
+    for (std::size_t s = 0; s < drafts.size(); ++s)
+        if (std::holds_alternative<AttentionScores>(graph.ops[drafts[s].ops.front()])) last = s;
+    return last;
+}
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels) {
-    const std::vector<Draft> drafts = Fusion(graph, draft_steps(graph))();
+std::vector<Draft> draft_steps(const Graph& graph, Keep keep) {
+    std::vector<Draft> drafts = draft_attention(graph);
+    return keep == Keep::all ? drafts : Fusion(graph, std::move(drafts))();
+}
+
+std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts) {
+    std::vector<Walk> walks;
+    for (const Draft& draft : drafts) {
+        Walk walk;
+        for (const std::size_t number : draft.ops) {
+            const Op& op = graph.ops[number];
+            if (std::holds_alternative<Linear>(op) || std::holds_alternative<Embedding>(op)) walk.push_back(&op);
+        }
+        if (!walk.empty()) walks.push_back(std::move(walk));
+    }
+    return walks;
+}
+
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices) {
     Pool shared, rows;
-    const std::vector<Place> places = place_tensors(graph, drafts, shared, rows);
-    Planner planner(graph, kernels, places);
+    std::vector<Place> places = place_tensors(graph, drafts, keep, shared, rows);
+    Plan plan{{}, std::move(places), shared.size(), rows.size(), last_attention(graph, drafts)};
+    Planner planner(graph, kernels, matrices, plan.places);
     Meeting many(false), single(true);
-    Plan plan{{}, places[static_cast<std::size_t>(graph.output)], shared.size(), rows.size()};
     for (const Draft& draft : drafts)
-        plan.steps.push_back({planner.make(draft), many.needed(draft, places), single.needed(draft, places)});
+        plan.steps.push_back({planner.make(draft), many.needed(draft, plan.places), single.needed(draft, plan.places)});
     return plan;
 }
 

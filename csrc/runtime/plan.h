@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "runtime/matrix_store.h"
 #include "runtime/step.h"
 
 namespace mobilequant {
@@ -17,11 +18,28 @@ struct Planned {
 
 struct Plan {
     std::vector<Planned> steps;
-    Place logits;
+    std::vector<Place> places;            // of tensors; those inside a step have none
     std::size_t shared_bytes, row_bytes;  // of one row in each pool
+    std::size_t last_attention;           // from this step on, rows depend on no other rows
 };
 
-// The graph must outlive the plan. `kernels` too.
-Plan make_plan(const Graph& graph, const Kernels& kernels);
+// Fused steps whose tensors share memory, or one step for each operation and all tensors kept.
+enum class Keep { output, all };
+
+// What a step reads and writes, as numbers of tensors.
+struct Draft {
+    std::vector<int> inputs;
+    int output;
+    bool by_rows;
+    std::vector<std::size_t> ops;  // of the graph
+};
+
+std::vector<Draft> draft_steps(const Graph& graph, Keep keep);
+
+// What each step reads of the weights.
+std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts);
+
+// The graph, kernels and matrices must outlive the plan.
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices);
 
 }  // namespace mobilequant

@@ -81,10 +81,10 @@ void Team::barrier() {
 int Member::size() const { return team_.size(); }
 void Member::barrier() const { team_.barrier(); }
 
-Member::Share Member::share(std::int64_t count, std::int64_t unit) const {
-    const std::int64_t units = (count + unit - 1) / unit, each = units / size(), more = units % size();
-    const std::int64_t first = index_ * each + std::min<std::int64_t>(index_, more);
-    const std::int64_t last = first + each + (index_ < more ? 1 : 0);
+Share share_of(std::int64_t count, int index, int size, std::int64_t unit) {
+    const std::int64_t units = (count + unit - 1) / unit, each = units / size, more = units % size;
+    const std::int64_t first = index * each + std::min<std::int64_t>(index, more);
+    const std::int64_t last = first + each + (index < more ? 1 : 0);
     return {std::min(first * unit, count), std::min(last * unit, count)};
 }
 

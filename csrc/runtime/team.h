@@ -12,6 +12,12 @@ namespace mobilequant {
 
 class Team;
 
+// The share [first, last) of `count` items of one of `size` members, in whole units; shares differ by one unit at most.
+struct Share {
+    std::int64_t first, last;
+};
+Share share_of(std::int64_t count, int index, int size, std::int64_t unit = 1);
+
 // One thread of a team, inside Team::run.
 class Member {
   public:
@@ -21,11 +27,7 @@ class Member {
     // Wait until all members are here. What they wrote before is seen by all behind it.
     void barrier() const;
 
-    // The share [first, last) of `count` items, in whole units; shares differ by one unit at most.
-    struct Share {
-        std::int64_t first, last;
-    };
-    Share share(std::int64_t count, std::int64_t unit = 1) const;
+    Share share(std::int64_t count, std::int64_t unit = 1) const { return share_of(count, index_, size(), unit); }
 
   private:
     friend class Team;

@@ -5,6 +5,8 @@
 
 #include "kernels/kernels.h"
 #include "kernels/operation.h"
+#include "runtime/factor_table.h"
+#include "runtime/steps/rowwise.h"
 #include "tests/check.h"
 #include "tests/draw.h"
 
@@ -13,7 +15,13 @@ namespace {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
+#include "kernels/scalar/no_vectors.inl"
+// after what it calls
 #include "kernels/elementwise.inl"
+#include "kernels/finish.inl"
+#include "kernels/finish_narrow.inl"
+#include "kernels/softmax.inl"
+#include "kernels/softmax_row.inl"
 #pragma GCC diagnostic pop
 
 using test::Draw, test::Heap;
@@ -58,16 +66,21 @@ void rescales() {
     Draw draw(3);
     for (int i = 0; i < 200'000; ++i) {
         const int shift = draw.edgy(2, 62);
-        const Factor by = {draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1), std::int64_t{1} << (shift - 1), shift};
-        const std::int64_t value = draw.edgy<std::int64_t>(-(std::int64_t{1} << 31) + 1, (std::int64_t{1} << 31) - 1);
+        const std::int64_t bound = (std::int64_t{1} << draw.in(1, 31)) - 1;  // narrow where it is small
+        const auto mantissa = static_cast<std::int32_t>(draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1));
+        const Factor by = factor({mantissa, shift}, bound);
+        const std::int64_t value = draw.edgy<std::int64_t>(-bound, bound);
         const Wide exact = (Wide{value} * by.mantissa + (Wide{1} << (shift - 1))) >> shift;
         CHECK(rescale(value, by) == exact);
-        // the same as the end of a matrix product, which shifts unsigned numbers
-        const std::int32_t sum = static_cast<std::int32_t>(value), bias = 0, mantissa = static_cast<std::int32_t>(by.mantissa);
-        const auto unsigned_shift = static_cast<std::uint64_t>(shift);
-        const Format to = {0, -32767, 32767};
+        // the same as the end of a matrix product, which shifts unsigned numbers, or only the high half of the product
+        const auto sum = static_cast<std::int32_t>(value);
+        FactorTable table(kPanelChannels, {0, -32767, 32767});
+        for (int c = 0; c < kPanelChannels; ++c) table.set(c, 0, mantissa, shift, bound);
+        table.finish();
+        const ChannelFactors factors = table.from(0);
         std::int16_t found = 0;
-        finish_channels<std::int16_t>(&sum, &found, 1, {&mantissa, &unsigned_shift, &bias, to});
+        auto* finish = factors.narrow ? finish_narrow<std::int16_t> : finish_wide<std::int16_t>;
+        finish({&sum, 1, 1, 1}, reinterpret_cast<std::byte*>(&found), 2, factors);
         CHECK(found == (exact < -32767 ? -32767 : exact > 32767 ? 32767 : static_cast<std::int16_t>(exact)));
     }
 }
@@ -78,9 +91,9 @@ void softmax_of(std::size_t count, Draw& draw) {
     Heap<std::int32_t> table(256, draw, 0, 1 << 16);
     table[0] = 1 << 16;
     const int shift = draw.in(2, 40);
-    const Factor by = {draw.in<std::int64_t>(0, (std::int64_t{1} << 31) - 1), std::int64_t{1} << (shift - 1), shift};
+    const Factor by = factor({static_cast<std::int32_t>(draw.in<std::int64_t>(0, (std::int64_t{1} << 31) - 1)), shift}, (1 << 16) - 1);
     const std::int32_t one = sizeof(Out) == 1 ? 256 : 1 << 15, largest = sizeof(Out) == 1 ? 255 : 32767;
-    const SoftmaxKernel op = {table.data(), by, one, draw.once_in(2) ? largest : draw.in(1, largest)};
+    const SoftmaxKernel op = {table.data(), by, one, draw.once_in(2) ? largest : draw.in(1, largest), nullptr};
     const Heap<std::int16_t> scores(count, draw, draw.in(-32767, 32000), 32767);
     Heap<std::int32_t> powers(count);
     Heap<Out> found(count);

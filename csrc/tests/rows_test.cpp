@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "runtime/factor_table.h"
+#include "runtime/steps/rowwise.h"
 #include "tests/check.h"
 #include "tests/draw.h"
 
@@ -38,18 +40,18 @@ Format any_format(int type, Draw& draw) {
     return {type == 0 ? draw.in(qmin, qmax) : 0, qmin, qmax};
 }
 
-Factor any_factor(Draw& draw) {
-    const int shift = draw.edgy(2, 62);
-    return {draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1), std::int64_t{1} << (shift - 1), shift};
+// Factors of values of so many bits: any, and those that leave something of them.
+Factor any_factor(int bits, Draw& draw) {
+    const auto mantissa = static_cast<std::int32_t>(draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1));
+    return factor({mantissa, draw.edgy(2, 62)}, (std::int64_t{1} << bits) - 1);
 }
 
-// A factor that leaves something of values of so many bits.
 Factor fitting_factor(int bits, Draw& draw) {
-    const int shift = draw.in(31 + std::max(0, bits - 16), 31 + bits);
-    return {draw.in<std::int64_t>(1 << 30, (std::int64_t{1} << 31) - 1), std::int64_t{1} << (shift - 1), shift};
+    const auto mantissa = static_cast<std::int32_t>(draw.in<std::int64_t>(1 << 30, (std::int64_t{1} << 31) - 1));
+    return factor({mantissa, draw.in(31 + std::max(0, bits - 16), std::min(31 + bits, 62))}, (std::int64_t{1} << bits) - 1);
 }
 
-Factor factor_of(int bits, Draw& draw) { return draw.once_in(3) ? any_factor(draw) : fitting_factor(bits, draw); }
+Factor factor_of(int bits, Draw& draw) { return draw.once_in(3) ? any_factor(bits, draw) : fitting_factor(bits, draw); }
 
 // Calls `work(variant)` for each kind but scalar, and compares what it gives with what it gives for scalar.
 template <class Work>
@@ -73,7 +75,7 @@ void norms(int in, int out, Draw& draw) {
     const Format from = any_format(in, draw);
     const std::int64_t epsilon = draw.once_in(2) ? draw.in<std::int64_t>(0, 1000) : draw.edgy<std::int64_t>(0, (std::int64_t{1} << 61) - 1);
     const NormKernel op = {from.zero_point, exponent.data(), gain.data(), bias.data(), epsilon, draw.once_in(2), group,
-                           factor_of(24, draw), any_format(out, draw)};
+                           factor_of(31, draw), any_format(out, draw)};
     const Codes x(count, in, from, draw);
     compare("norm", [&](const Elementwise& rows) {
         Codes y(count, out);
@@ -87,7 +89,7 @@ void ropes(int in, int out, Draw& draw) {
     const auto count = static_cast<std::size_t>(head_dim);
     const Heap<std::int16_t> cos(static_cast<std::size_t>(3 * half), draw, -16384, 16384), sin(cos.size(), draw, -16384, 16384);
     const Format from = any_format(in, draw);
-    const RopeKernel op = {from.zero_point, half, head_dim, cos.data(), sin.data(), factor_of(30, draw), any_format(out, draw)};
+    const RopeKernel op = {from.zero_point, half, head_dim, cos.data(), sin.data(), factor_of(31, draw), any_format(out, draw)};
     const Codes x(count, in, from, draw);
     const std::int64_t position = draw.in(0, 2);
     compare("rope", [&](const Elementwise& rows) {
@@ -111,7 +113,7 @@ void tables(int in, int out, std::size_t count, Draw& draw) {
 void products(int a, int b, int out, std::size_t count, Draw& draw) {
     const Format from_a = any_format(a, draw), from_b = any_format(b, draw);
     const Codes left(count, a, from_a, draw), right(count, b, from_b, draw);
-    const MultiplyKernel times = {from_a.zero_point, from_b.zero_point, factor_of(24, draw), any_format(out, draw)};
+    const MultiplyKernel times = {from_a.zero_point, from_b.zero_point, factor_of(30, draw), any_format(out, draw)};
     compare("multiply", [&](const Elementwise& rows) {
         Codes y(count, out);
         rows.multiply[a][b][out](left.data(), right.data(), y.data(), static_cast<std::int64_t>(count), times);
@@ -127,32 +129,39 @@ void products(int a, int b, int out, std::size_t count, Draw& draw) {
     });
 }
 
-void sums(int out, std::size_t count, Draw& draw) {
-    const Heap<std::int32_t> values(count, draw, -(std::int64_t{1} << 31) + 1, (std::int64_t{1} << 31) - 1);
-    const Factor by = factor_of(31, draw);
-    const Format to = any_format(out, draw);
-    compare("requantize", [&](const Elementwise& rows) {
-        Codes y(count, out);
-        rows.requantize[out](values.data(), y.data(), static_cast<std::int64_t>(count), by, to);
-        return y;
-    });
-    const std::size_t channels = std::min<std::size_t>(count, 32);  // a panel at most
-    const Heap<std::int32_t> bias(32, draw, -(1 << 30), 1 << 30), mantissa(32, draw, 0, (std::int64_t{1} << 31) - 1);
-    const Heap<std::uint64_t> shift(32, draw, 2, 62);
-    const ChannelFactors factors = {mantissa.data(), shift.data(), bias.data(), to};
-    compare("finish", [&](const Elementwise& rows) {
-        Codes y(channels, out);
-        rows.finish[out](values.data(), y.data(), static_cast<int>(channels), factors);
+void sums(int out, Draw& draw) {
+    const int rows = draw.in(1, kMaxTileRows), channels = draw.once_in(2) ? kPanelChannels : draw.in(1, kPanelChannels);
+    const std::int64_t bound = (std::int64_t{1} << draw.in(4, 31)) - 1, half = bound / 2;  // of sum and bias together
+    const Heap<std::int32_t> values(static_cast<std::size_t>(rows * kPanelChannels), draw, -half, half);
+    FactorTable table(kPanelChannels, any_format(out, draw));
+    for (int c = 0; c < kPanelChannels; ++c) {
+        const auto bias = static_cast<std::int32_t>(draw.edgy(-half, half));
+        const Factor by = factor_of(31, draw);
+        table.set(c, bias, static_cast<std::int32_t>(by.mantissa), by.shift, bound);
+    }
+    table.finish();
+    const std::ptrdiff_t stride = (kPanelChannels + draw.in(0, 5)) * (out + 1);
+    compare("finish", [&](const Elementwise& functions) {
+        Codes y(static_cast<std::size_t>(stride * (rows - 1) / (out + 1) + channels), out);
+        functions.finish[out]({values.data(), kPanelChannels, rows, channels}, y.data(), stride, table.from(0));
         return y;
     });
 }
 
 void softmaxes(int in, int out, std::size_t count, Draw& draw) {
-    Heap<std::int32_t> table(256, draw, 0, 1 << 16);
+    Heap<std::int32_t> table(256, draw, draw.in(0, 1), 1 << 16);
     table[0] = 1 << 16;
+    // entries less 1, behind one more, where they fit 16 bits
+    Heap<std::uint16_t> entries(257);
+    bool narrow = true;
+    for (std::size_t i = 0; i < 256; ++i) {
+        narrow = narrow && table[i] > 0;
+        entries[i + 1] = static_cast<std::uint16_t>(table[i] - 1);
+    }
     const Format from = any_format(in, draw);
     const std::int32_t largest = out == 0 ? 255 : 32767;
-    const SoftmaxKernel op = {table.data(), factor_of(16, draw), out == 0 ? 256 : 1 << 15, draw.once_in(2) ? largest : draw.in(1, largest)};
+    const SoftmaxKernel op = {table.data(), factor_of(16, draw), out == 0 ? 256 : 1 << 15, draw.once_in(2) ? largest : draw.in(1, largest),
+                              narrow ? entries.data() + 1 : nullptr};
     const Codes x(count, in, from, draw);
     compare("softmax", [&](const Elementwise& rows) {
         Codes y(count, out);
@@ -174,7 +183,7 @@ void all() {
                     products(in, 0, out, count, draw);
                     products(in, 1, out, count, draw);
                     softmaxes(in, out, count, draw);
-                    sums(out, count, draw);
+                    sums(out, draw);
                 }
             }
         }

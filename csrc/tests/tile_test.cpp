@@ -4,6 +4,7 @@
 
 #include "graph/packed_matrix.h"
 #include "kernels/kernels.h"
+#include "runtime/aligned.h"
 #include "tests/check.h"
 #include "tests/draw.h"
 
@@ -141,7 +142,11 @@ void matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t g
     const Constant weights{"w", dtype, {rows, columns}, bytes.data(), bytes.size()};
     const auto* factor_bytes = reinterpret_cast<const std::byte*>(factors.data());
     const Constant multiplier{"m", DType::uint8, {rows, groups}, factor_bytes, factors.size()};
-    const PackedMatrix packed(weights, groups > 1 ? &multiplier : nullptr);
+    PackedMatrix packed(weights, groups > 1 ? &multiplier : nullptr);
+    AlignedBytes memory(packed.panel_bytes() * static_cast<std::size_t>(packed.panels()));
+    for (std::int64_t panel = 0; panel < packed.panels(); ++panel)
+        packed.place(panel, memory.data() + packed.panel_bytes() * static_cast<std::size_t>(panel));
+    packed.pack(MappedFile{});
 
     const std::int64_t padded = (columns + kColumnPad - 1) / kColumnPad * kColumnPad;
     const Heap<std::uint8_t> x(static_cast<std::size_t>(padded), draw, 0, 255);

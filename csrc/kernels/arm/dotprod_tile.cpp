@@ -71,7 +71,7 @@ void tile_rows(const Panel& panel, const Rows& rows, std::int32_t* out) {
             for (int r = 0; r < R; ++r) {
                 for (int v = 0; v < kVectors; ++v) {
                     std::int32_t* place = out + r * kPanelChannels + first + 4 * v;
-                    if (panel.groups == 1) {
+                    if (!panel.multiplier) {
                         vst1q_s32(place, sums[r][v]);
                         continue;
                     }

@@ -100,7 +100,7 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* out) {
             for (int r = 0; r < rows.count; ++r) {
                 std::int32_t* place = out + r * kPanelChannels + first;
                 for (int c = 0; c < kBlock; ++c) {
-                    const std::uint32_t factor = panel.groups == 1 ? 1 : panel.multiplier[g * kPanelChannels + first + c];
+                    const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + first + c];
                     const std::uint32_t before = g == 0 ? 0 : static_cast<std::uint32_t>(place[c]);
                     place[c] = static_cast<std::int32_t>(before + factor * static_cast<std::uint32_t>(part[r][c]));
                 }

@@ -27,7 +27,7 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* sums) {
                 std::uint32_t part = 0;
                 for (int k = g * group; k < (g + 1) * group; ++k)
                     part += static_cast<std::uint32_t>(x[k] * weight(panel.weights, k, channel));
-                const std::uint32_t factor = panel.groups == 1 ? 1 : panel.multiplier[g * kPanelChannels + channel];
+                const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + channel];
                 total += factor * part;
             }
             sums[r * kPanelChannels + channel] = static_cast<std::int32_t>(total);

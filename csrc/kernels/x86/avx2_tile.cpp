@@ -102,7 +102,7 @@ void run(const Panel& panel, const Rows& rows, std::int32_t* out, Sum sum, int b
     const std::ptrdiff_t bytes = std::ptrdiff_t{columns} / columns_of_group * kGroupBytes;
     for (int first = 0; first < kPanelChannels; first += block) {
         const std::byte* weights = panel.weights + first * kColumnGroup;
-        if (panel.groups == 1) {
+        if (!panel.multiplier) {
             sum(weights, rows.codes, rows.stride, columns, out + first, kPanelChannels);
             continue;
         }

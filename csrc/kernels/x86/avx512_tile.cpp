@@ -1,4 +1,5 @@
-// AVX-512 with VNNI: a panel fits two registers, with the sums of twelve rows beside them.
+// AVX-512 with VNNI: a panel fits two registers, with the sums of eight rows beside them, which is as fast as the instruction can
+// be issued. (With twelve rows gcc 12 keeps the sums in memory: 290 instead of 468 GOPS.)
 #include <immintrin.h>
 
 #include "kernels/tile.h"
@@ -7,7 +8,7 @@ namespace mobilequant::avx512 {
 namespace {
 
 using Vector = __m512i;
-constexpr int kLanes = 16, kVectors = 2, kMaxRows = 12;
+constexpr int kLanes = 16, kVectors = 2, kMaxRows = 8;
 
 inline Vector broadcast32(std::int32_t value) { return _mm512_set1_epi32(value); }
 inline Vector load(const std::byte* from) { return _mm512_loadu_si512(from); }
@@ -29,10 +30,8 @@ inline Vector shift_right(Vector value) {
 #include "kernels/x86/vnni_tile.inl"
 
 template <class Weights>
-constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>,  tile_rows<Weights, 3>,
-                                    tile_rows<Weights, 4>, tile_rows<Weights, 5>,  tile_rows<Weights, 6>,
-                                    tile_rows<Weights, 7>, tile_rows<Weights, 8>,  tile_rows<Weights, 9>,
-                                    tile_rows<Weights, 10>, tile_rows<Weights, 11>, tile_rows<Weights, 12>};
+constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>, tile_rows<Weights, 3>, tile_rows<Weights, 4>,
+                                    tile_rows<Weights, 5>, tile_rows<Weights, 6>, tile_rows<Weights, 7>, tile_rows<Weights, 8>};
 
 }  // namespace
 

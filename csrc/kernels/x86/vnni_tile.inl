@@ -29,47 +29,56 @@ static inline void load(Block& weights, const std::byte* from) {
     for (int v = 0; v < kVectors; ++v) weights[v] = load(from + v * sizeof(Vector));
 }
 
+// Weights of columns 0 … 3 and 4 … 7 of eight.
 struct Weights8 {
-    static constexpr int kColumns = 4, kShift = 0;
-
-    template <int R>
-    static void multiply_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride) {
-        Block weights;
-        load(weights, panel);
-        multiply(sums, weights, codes, stride);
-    }
+    static constexpr int kBytes = 2 * kGroupBytes, kShift = 0;
+    static void load_low(Block& weights, const std::byte* panel) { load(weights, panel); }
+    static void load_high(Block& weights, const std::byte* panel) { load(weights, panel + kGroupBytes); }
 };
 
 struct Weights4 {
-    static constexpr int kColumns = 8, kShift = 4;
-
-    template <int R>
-    static void multiply_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride) {
-        Block weights;
+    static constexpr int kBytes = kGroupBytes, kShift = 4;
+    static void load_low(Block& weights, const std::byte* panel) {
         load(weights, panel);
         for (Vector& each : weights) each = high_nibbles(shift_left_4(each));
-        multiply(sums, weights, codes, stride);
+    }
+    static void load_high(Block& weights, const std::byte* panel) {
         load(weights, panel);
         for (Vector& each : weights) each = high_nibbles(each);
-        multiply(sums, weights, codes + kColumnGroup, stride);
     }
 };
 
+// A single row waits for memory: the next page is asked for, where the processor would not look by itself, and two sums run
+// side by side.
 template <class Weights, int R>
 static inline void sum_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride,
                                int columns) {
-    for (auto& row : sums)
-        for (Vector& sum : row) sum = broadcast32(0);
-    for (int k = 0; k < columns; k += Weights::kColumns, panel += kGroupBytes)
-        Weights::multiply_columns(sums, panel, codes + k, stride);
-    for (auto& row : sums)
-        for (Vector& sum : row) sum = shift_right<Weights::kShift>(sum);
+    constexpr bool kSingle = R == 1;
+    constexpr std::ptrdiff_t kAhead = 4096;
+    Block more[R];
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = more[r][v] = broadcast32(0);
+    for (int k = 0; k < columns; k += kColumnPad, panel += Weights::kBytes) {
+        if constexpr (kSingle)
+            for (int line = 0; line < Weights::kBytes; line += 64) __builtin_prefetch(panel + kAhead + line);
+        Block weights;
+        Weights::load_low(weights, panel);
+        multiply(sums, weights, codes + k, stride);
+        Weights::load_high(weights, panel);
+        multiply(kSingle ? more : sums, weights, codes + k + kColumnGroup, stride);
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+            if constexpr (kSingle) sums[r][v] = add32(sums[r][v], more[r][v]);
+            sums[r][v] = shift_right<Weights::kShift>(sums[r][v]);
+        }
+    }
 }
 
 template <class Weights, int R>
 static inline void tile_block(const Panel& panel, const Rows& rows, std::int32_t* out, int first) {
     const int columns = panel.columns / panel.groups;
-    const std::ptrdiff_t bytes = std::ptrdiff_t{columns} / Weights::kColumns * kGroupBytes;
+    const std::ptrdiff_t bytes = std::ptrdiff_t{columns} / kColumnPad * Weights::kBytes;
     const std::byte* weights = panel.weights + first * kColumnGroup;
     for (int g = 0; g < panel.groups; ++g, weights += bytes) {
         Block sums[R];
@@ -78,7 +87,7 @@ static inline void tile_block(const Panel& panel, const Rows& rows, std::int32_t
             const int channel = first + v * kLanes;
             for (int r = 0; r < R; ++r) {
                 std::int32_t* place = out + r * kPanelChannels + channel;
-                if (panel.groups == 1) {
+                if (!panel.multiplier) {
                     store(place, sums[r][v]);
                     continue;
                 }

@@ -1,12 +1,18 @@
 #include "runtime/steps/attention.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
+#include "runtime/factor_table.h"
 #include "runtime/kv_cache.h"
+#include "runtime/steps/probabilities.h"
+#include "runtime/trace.h"
 
 namespace mobilequant {
 namespace {
+
+constexpr int kCacheZeroPoint = 128;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / unit * unit; }
@@ -14,23 +20,38 @@ std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / 
 // Modulo 2^32, as tiles sum: with an offset, sums over a long context leave int32 on the way to what fits.
 std::int32_t wrapped(std::int32_t sum, std::uint32_t more) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + more); }
 
-struct Range {
-    std::int64_t first, last;  // [first, last)
-    std::int64_t size() const { return std::max<std::int64_t>(last - first, 0); }
+// The same factors for every channel of a panel.
+FactorTable uniform(const Rescale& rescale, std::int64_t bound, const Format& to) {
+    FactorTable table(kPanelChannels, to);
+    for (int c = 0; c < kPanelChannels; ++c) table.set(c, 0, rescale.mantissa, rescale.shift, bound);
+    table.finish();
+    return table;
+}
+
+// Scores and probabilities of some query rows, by position; those of 16 bits have two rows of codes.
+struct Square {
+    std::byte* scores;
+    std::uint8_t* codes;
+    std::int64_t stride;  // positions from row to row
+
+    static std::size_t bytes(std::int64_t rows, std::int64_t positions) {
+        return static_cast<std::size_t>(rows * round_up(positions, kPanelChannels)) * 4;
+    }
+    Square(std::byte* memory, std::int64_t rows, std::int64_t positions)
+        : scores(memory),
+          codes(reinterpret_cast<std::uint8_t*>(memory) + rows * round_up(positions, kPanelChannels) * 2),
+          stride(round_up(positions, kPanelChannels)) {}
+
+    std::byte* score_row(std::int64_t row) const { return scores + row * stride * 2; }
+    std::uint8_t* code_row(std::int64_t row, int planes) const { return codes + row * planes * stride; }
 };
 
-// Scores, powers and probabilities of some query rows, by position.
-struct Scratch {
-    Scratch(std::int64_t rows, std::int64_t positions)
-        : stride(round_up(positions, kPanelChannels)),
-          scores(static_cast<std::size_t>(rows * stride) * 2),
-          seen(static_cast<std::size_t>(stride) * 2),
-          powers(static_cast<std::size_t>(stride) * 4),
-          found(static_cast<std::size_t>(stride) * 2),
-          probabilities(static_cast<std::size_t>(rows * stride) * 2) {}
-
-    std::int64_t stride;
-    AlignedBytes scores, seen, powers, found, probabilities;
+// Rows of queries of one key head: the same head of tokens that follow each other, or all heads of one token.
+struct Queries {
+    const std::uint8_t* codes;
+    std::ptrdiff_t stride;
+    std::int64_t kv_head, first;  // row of the square
+    std::int32_t count;
 };
 
 class AttentionStep final : public Step {
@@ -43,34 +64,31 @@ class AttentionStep final : public Step {
           values_(site.place(ops.context.values)),
           to_(site.place(ops.context.output)),
           score_type_(site.type(ops.scores.output)),
-          softmax_type_(site.type(ops.softmax.input)),
-          probability_type_(site.type(ops.softmax.output)),
           out_type_(site.type(ops.context.output)),
+          num_heads_(ops.scores.num_heads),
+          head_dim_(ops.scores.head_dim),
           num_kv_heads_(site.graph.caches[static_cast<std::size_t>(ops.scores.layer)].num_kv_heads),
-          num_prefix_(site.graph.num_prefix),
-          score_format_(site.format(ops.scores.output)),
-          out_format_(site.format(ops.context.output)),
-          softmax_{ops.softmax.table->as<std::int32_t>(), factor(ops.softmax.rescale),
-                   static_cast<std::int32_t>(ops.softmax.one), site.format(ops.softmax.output).qmax} {}
+          visibility_{site.graph.num_prefix, ops.scores.window},
+          probabilities_(ops, site),
+          score_factors_(uniform(ops.scores.rescale, std::int64_t{128} * 128 * head_dim_, site.format(ops.scores.output))),
+          out_factors_(uniform(ops.context.rescale, 128 * (ops.softmax.one + site.graph.context), site.format(ops.context.output))) {}
 
     bool by_rows() const override { return false; }
+    std::size_t common_bytes(std::int64_t positions) const override { return Square::bytes(num_heads_, positions); }
 
     void run(const Call& call, const Member& member) const override {
         KVCache& cache = call.caches[static_cast<std::size_t>(ops_.scores.layer)];
         append(cache, call, member);
         member.barrier();
-        const std::int64_t at_once = rows_at_once(), blocks = (call.rows + at_once - 1) / at_once;
-        const std::int64_t tasks = blocks * ops_.scores.num_heads;
-        Scratch scratch(at_once, call.position + call.rows);
-        // Later rows see more: dealt out in turn, each member gets early and late ones.
-        for (std::int64_t task = member.index(); task < tasks; task += member.size()) {
-            const std::int64_t first = task / ops_.scores.num_heads * at_once;
-            block(cache, call, member, task % ops_.scores.num_heads, first, std::min(call.rows, first + at_once), scratch);
-        }
+        if (call.first == call.rows - 1)
+            one_row(cache, call, member);
+        else
+            blocks(cache, call, member);
     }
 
   private:
-    std::int64_t rows_at_once() const { return probability_type_ == 1 ? kernels_.max_rows / 2 : kernels_.max_rows; }
+    int rows_at_once() const { return std::max(1, kernels_.max_rows / probabilities_.planes()); }
+    std::int64_t heads_of_key() const { return num_heads_ / num_kv_heads_; }
 
     void append(KVCache& cache, const Call& call, const Member& member) const {
         const auto [first, last] = member.share(num_kv_heads_);
@@ -78,126 +96,153 @@ class AttentionStep final : public Step {
             const auto* keys = reinterpret_cast<const std::uint8_t*>(call.row(keys_, row, member));
             const auto* values = reinterpret_cast<const std::uint8_t*>(call.row(values_, row, member));
             for (std::int64_t head = first; head < last; ++head) {
-                cache.write_key(head, call.position + row, keys + head * ops_.scores.head_dim);
-                cache.write_value(head, call.position + row, values + head * ops_.scores.head_dim);
+                cache.write_key(head, call.position + row, keys + head * head_dim_);
+                cache.write_value(head, call.position + row, values + head * head_dim_);
             }
         }
     }
 
-    // Positions before `position + 1` that a token there sees: the prefix, and the window or all.
-    Range window_of(std::int64_t position) const {
-        const std::int64_t window = ops_.scores.window;
-        const std::int64_t start = window > 0 ? std::max(num_prefix_, position - window + 1) : 0;
-        return {std::min(start, position + 1), position + 1};
-    }
-    Range prefix_of(std::int64_t position) const {
-        return {0, std::min({num_prefix_, window_of(position).first, position + 1})};
+    // What rows [first, last) see together; all there is for a trace, which shows scores that nobody sees too.
+    std::array<Range, 2> seen(const Call& call, std::int64_t first, std::int64_t last) const {
+        if (call.trace) return {Range{}, {0, call.position + call.rows}};
+        return visibility_.of_all(call.position + first, call.position + last - 1);
     }
 
-    void block(KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t first, std::int64_t last,
-               Scratch& scratch) const {
-        const Range all = {window_of(call.position + first).first, call.position + last};
-        const Range prefix = {0, std::min(prefix_of(call.position + last - 1).last, all.first)};
-        const std::int64_t kv_head = head * num_kv_heads_ / ops_.scores.num_heads;
-        for (const Range& range : {prefix, all}) scores(cache, call, member, head, kv_head, first, last, range, scratch);
-        std::memset(scratch.probabilities.data(), 0, scratch.probabilities.size());
-        for (std::int64_t row = first; row < last; ++row) probabilities(call, row, row - first, scratch);
-        contexts(cache, call, member, head, kv_head, first, last, prefix, all, scratch);
-    }
+    // ── many rows: each member takes blocks of rows of one head, from scores to context ──────────────────────────────
 
-    void scores(const KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t kv_head,
-                std::int64_t first, std::int64_t last, const Range& range, Scratch& scratch) const {
-        if (range.size() == 0) return;
-        const auto* queries = reinterpret_cast<const std::uint8_t*>(call.row(queries_, first, member)) + head * ops_.scores.head_dim;
-        const Rows rows = {queries, static_cast<std::ptrdiff_t>(queries_.stride), static_cast<std::int32_t>(last - first)};
-        const Factor by = factor(ops_.scores.rescale);
-        for (std::int64_t panel = range.first / kPanelChannels; panel * kPanelChannels < range.last; ++panel) {
-            alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
-            kernels_.tile8.run(cache.key_panel(kv_head, panel), rows, sums);
-            const std::int32_t* key_sums = cache.key_sums(kv_head, panel);
-            for (int r = 0; r < rows.count; ++r) {
-                for (int s = 0; s < kPanelChannels; ++s) sums[r * kPanelChannels + s] -= (128 - kernels_.tile8.offset) * key_sums[s];
-                std::byte* out = score(scratch, r, panel * kPanelChannels, score_type_);
-                kernels_.rows->requantize[score_type_](sums + r * kPanelChannels, out, kPanelChannels, by, score_format_);
-            }
+    void blocks(const KVCache& cache, const Call& call, const Member& member) const {
+        const std::int64_t at_once = rows_at_once(), rows = call.rows - call.first, positions = call.position + call.rows;
+        const std::int64_t tasks = (rows + at_once - 1) / at_once * num_heads_;
+        const std::size_t bytes = Square::bytes(at_once, positions);
+        std::byte* memory = call.workspace.scratch(member.index(), bytes + probabilities_.scratch_bytes(positions));
+        const Square square(memory, at_once, positions);
+        // Later rows see more: dealt out in turn, each member gets early and late ones.
+        for (std::int64_t task = member.index(); task < tasks; task += member.size()) {
+            const std::int64_t first = call.first + task / num_heads_ * at_once;
+            block(cache, call, member, task % num_heads_, first, std::min(call.rows, first + at_once), square, memory + bytes);
         }
     }
 
-    static std::byte* score(Scratch& scratch, std::int64_t row, std::int64_t position, int type) {
-        return scratch.scores.data() + (row * scratch.stride + position) * (type + 1);
+    void block(const KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t first, std::int64_t last,
+               const Square& square, std::byte* scratch) const {
+        const auto ranges = seen(call, first, last);
+        const auto* queries = reinterpret_cast<const std::uint8_t*>(call.row(queries_, first, member)) + head * head_dim_;
+        const Queries rows = {queries, static_cast<std::ptrdiff_t>(queries_.stride), head / heads_of_key(), 0,
+                              static_cast<std::int32_t>(last - first)};
+        for (const Range& range : ranges)
+            for (std::int64_t panel = range.first / kPanelChannels; panel * kPanelChannels < range.last; ++panel)
+                scores(cache, rows, panel, square);
+        for (std::int64_t row = first; row < last; ++row) row_probabilities(call, row, head, row - first, ranges, square, scratch);
+        std::byte* out = call.row(to_, first, member) + head * head_dim_ * (out_type_ + 1);
+        for (std::int64_t panel = 0; panel < cache.value_panels(); ++panel)
+            context(cache, rows, panel, ranges, square, out, static_cast<std::ptrdiff_t>(to_.stride));
     }
 
-    void probabilities(const Call& call, std::int64_t row, std::int64_t r, Scratch& scratch) const {
-        const Range window = window_of(call.position + row), prefix = prefix_of(call.position + row);
-        const std::int64_t count = prefix.size() + window.size(), bytes = softmax_type_ + 1;
-        std::byte* seen = scratch.seen.data();
-        std::int64_t at = 0;
-        for (const Range& range : {prefix, window}) {
-            if (range.size() == 0) continue;
-            const std::byte* from = score(scratch, r, range.first, score_type_);
-            if (ops_.table)
-                kernels_.rows->table[score_type_][softmax_type_](from, seen + at * bytes, range.size(), ops_.table->table->data);
-            else
-                std::memcpy(seen + at * bytes, from, static_cast<std::size_t>(range.size() * bytes));
-            at += range.size();
-        }
-        kernels_.rows->softmax[softmax_type_][probability_type_](seen, scratch.found.data(), scratch.powers.as<std::int32_t>(),
-                                                                  count, softmax_);
-        at = 0;
-        for (const Range& range : {prefix, window}) {
-            place(scratch, r, range, at);
-            at += range.size();
-        }
+    // ── one row: all heads of a key are the rows of one product; members divide positions, heads, and dimensions ─────
+
+    void one_row(const KVCache& cache, const Call& call, const Member& member) const {
+        const std::int64_t row = call.rows - 1, positions = call.position + call.rows;
+        const Square square(call.workspace.common(), num_heads_, positions);
+        const auto ranges = seen(call, row, call.rows);
+        const std::int64_t prefix_panels = round_up(ranges[0].last, kPanelChannels) / kPanelChannels;
+        const std::int64_t first_panel = std::max(prefix_panels, ranges[1].first / kPanelChannels);
+        const std::int64_t last_panel = (ranges[1].last + kPanelChannels - 1) / kPanelChannels;
+        const auto panels = member.share(prefix_panels + last_panel - first_panel);
+        for (std::int64_t number = panels.first; number < panels.last; ++number)
+            each_key(call, member, row, [&](const Queries& queries) {
+                scores(cache, queries, number < prefix_panels ? number : number - prefix_panels + first_panel, square);
+            });
+        member.barrier();
+        const auto heads = member.share(num_heads_);
+        std::byte* scratch = call.workspace.scratch(member.index(), probabilities_.scratch_bytes(positions));
+        for (std::int64_t head = heads.first; head < heads.last; ++head)
+            row_probabilities(call, row, head, head, ranges, square, scratch);
+        member.barrier();
+        const auto parts = member.share(num_kv_heads_ * cache.value_panels());
+        each_key(call, member, row, [&](const Queries& queries) {
+            std::byte* out = call.row(to_, row, member) + queries.first * head_dim_ * (out_type_ + 1);
+            for (std::int64_t panel = 0; panel < cache.value_panels(); ++panel)
+                if (const std::int64_t part = queries.kv_head * cache.value_panels() + panel; parts.first <= part && part < parts.last)
+                    context(cache, queries, panel, ranges, square, out, head_dim_ * (out_type_ + 1));
+        });
     }
 
-    // Probabilities of 16 bits as two rows of unsigned codes: p = 256 · high + low.
-    void place(Scratch& scratch, std::int64_t r, const Range& range, std::int64_t at) const {
-        if (range.size() == 0) return;
-        auto* rows = scratch.probabilities.as<std::uint8_t>();
-        if (probability_type_ == 0) {
-            std::memcpy(rows + r * scratch.stride + range.first, scratch.found.data() + at, static_cast<std::size_t>(range.size()));
-            return;
-        }
-        const auto* found = scratch.found.as<std::int16_t>() + at;
-        std::uint8_t *high = rows + 2 * r * scratch.stride + range.first, *low = high + scratch.stride;
-        for (std::int64_t i = 0; i < range.size(); ++i) {
-            high[i] = static_cast<std::uint8_t>(found[i] >> 8);
-            low[i] = static_cast<std::uint8_t>(found[i] & 255);
-        }
-    }
-
-    void contexts(const KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t kv_head,
-                  std::int64_t first, std::int64_t last, const Range& prefix, const Range& all, Scratch& scratch) const {
-        const auto count = static_cast<std::int32_t>((last - first) * (probability_type_ + 1));
-        const Factor by = factor(ops_.context.rescale);
-        for (std::int64_t panel = 0; panel < cache.value_panels(); ++panel) {
-            alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels] = {};
-            const std::int64_t start = round_down(all.first, kColumnPad);
-            add_products(cache, kv_head, panel, {0, std::min(round_up(prefix.last, kColumnPad), start)}, count, scratch, sums);
-            add_products(cache, kv_head, panel, {start, round_up(all.last, kColumnPad)}, count, scratch, sums);
-            const std::int64_t dim = panel * kPanelChannels;
-            const std::int64_t dims = std::min<std::int64_t>(kPanelChannels, ops_.context.head_dim - dim);
-            for (std::int64_t r = 0; r < last - first; ++r) {
-                std::int32_t* sum = sums + r * (probability_type_ + 1) * kPanelChannels;
-                for (int d = 0; probability_type_ == 1 && d < kPanelChannels; ++d) sum[d] = 256 * sum[d] + sum[kPanelChannels + d];
-                std::byte* out = call.row(to_, first + r, member) + (head * ops_.context.head_dim + dim) * (out_type_ + 1);
-                kernels_.rows->requantize[out_type_](sum, out, dims, by, out_format_);
-            }
+    template <class Work>
+    void each_key(const Call& call, const Member& member, std::int64_t row, Work work) const {
+        const auto* codes = reinterpret_cast<const std::uint8_t*>(call.row(queries_, row, member));
+        for (std::int64_t head = 0; head < num_heads_;) {
+            const std::int64_t left = heads_of_key() - head % heads_of_key(), count = std::min<std::int64_t>(left, rows_at_once());
+            work(Queries{codes + head * head_dim_, head_dim_, head / heads_of_key(), head, static_cast<std::int32_t>(count)});
+            head += count;
         }
     }
 
-    void add_products(const KVCache& cache, std::int64_t kv_head, std::int64_t panel, const Range& range, std::int32_t count,
-                      Scratch& scratch, std::int32_t* sums) const {
-        if (range.size() == 0) return;
+    // ── the three parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    void scores(const KVCache& cache, const Queries& queries, std::int64_t panel, const Square& square) const {
+        alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
+        ChannelFactors factors = score_factors_.from(0);
+        factors.bias = cache.key_bias(queries.kv_head, panel);
+        for (std::int32_t done = 0; done < queries.count; done += kernels_.max_rows) {
+            const std::int32_t count = std::min(queries.count - done, kernels_.max_rows);
+            kernels_.tile8.run(cache.key_panel(queries.kv_head, panel), {queries.codes + done * queries.stride, queries.stride, count}, sums);
+            std::byte* out = square.score_row(queries.first + done) + panel * kPanelChannels * (score_type_ + 1);
+            kernels_.rows->finish[score_type_]({sums, kPanelChannels, count, kPanelChannels}, out, square.stride * 2, factors);
+        }
+    }
+
+    void row_probabilities(const Call& call, std::int64_t row, std::int64_t head, std::int64_t at, const std::array<Range, 2>& ranges,
+                           const Square& square, std::byte* scratch) const {
+        const int planes = probabilities_.planes();
+        std::array<Range, 2> written;
+        for (std::size_t i = 0; i < 2; ++i) written[i] = columns_of(ranges, i);
+        probabilities_.run(square.score_row(at), call.position + row, written, square.code_row(at, planes), square.stride, scratch);
+        if (call.trace) record(call, row, head, at, square);
+    }
+
+    void record(const Call& call, std::int64_t row, std::int64_t head, std::int64_t at, const Square& square) const {
+        const std::int64_t positions = call.position + call.rows;
+        std::memcpy(call.trace->row(ops_.scores.output, head, row), square.score_row(at), static_cast<std::size_t>(positions * (score_type_ + 1)));
+        probabilities_.trace(square.score_row(at), square.code_row(at, probabilities_.planes()), square.stride, positions,
+                             ops_.table ? call.trace->row(ops_.table->output, head, row) : nullptr,
+                             call.trace->row(ops_.softmax.output, head, row));
+    }
+
+    // Columns of the product with the values: whole groups, each once.
+    static Range columns_of(const std::array<Range, 2>& ranges, std::size_t number) {
+        const std::int64_t start = round_down(ranges[1].first, kColumnPad);
+        if (number == 1) return {start, round_up(ranges[1].last, kColumnPad)};
+        return {0, std::min(round_up(ranges[0].last, kColumnPad), start)};
+    }
+
+    void context(const KVCache& cache, const Queries& queries, std::int64_t panel, const std::array<Range, 2>& ranges,
+                 const Square& square, std::byte* out, std::ptrdiff_t stride) const {
+        const int planes = probabilities_.planes();
+        const std::int32_t rows = queries.count * planes;
+        alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels] = {};
+        for (std::size_t i = 0; i < 2; ++i) add_products(cache, queries, panel, columns_of(ranges, i), rows, square, sums);
+        for (std::int32_t r = 0; planes == 2 && r < queries.count; ++r) {
+            std::int32_t* sum = sums + 2 * r * kPanelChannels;
+            for (int d = 0; d < kPanelChannels; ++d) sum[d] = 256 * sum[d] + sum[kPanelChannels + d];
+        }
+        const std::int64_t dim = panel * kPanelChannels;
+        const int dims = static_cast<int>(std::min<std::int64_t>(kPanelChannels, head_dim_ - dim));
+        kernels_.rows->finish[out_type_]({sums, planes * kPanelChannels, queries.count, dims}, out + dim * (out_type_ + 1), stride,
+                                         out_factors_.from(0));
+    }
+
+    void add_products(const KVCache& cache, const Queries& queries, std::int64_t panel, const Range& range, std::int32_t rows,
+                      const Square& square, std::int32_t* sums) const {
+        if (range.size() <= 0) return;
         alignas(64) std::int32_t part[kMaxTileRows * kPanelChannels];
-        const auto* codes = scratch.probabilities.as<std::uint8_t>() + range.first;
-        const Panel values = cache.value_panel(kv_head, panel, range.first, range.size());
-        kernels_.tile8.run(values, {codes, scratch.stride, count}, part);
-        for (std::int32_t i = 0; i < count * kPanelChannels; ++i) sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
+        const std::uint8_t* codes = square.code_row(queries.first, probabilities_.planes()) + range.first;
+        const Panel values = cache.value_panel(queries.kv_head, panel, range.first, range.size());
+        kernels_.tile8.run(values, {codes, square.stride, rows}, part);
+        for (std::int32_t i = 0; i < rows * kPanelChannels; ++i) sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
         if (const std::int32_t offset = kernels_.tile8.offset) {  // what the tile took from each probability
             const std::vector<std::uint8_t> ones(static_cast<std::size_t>(range.size()), static_cast<std::uint8_t>(offset + 1));
             kernels_.tile8.run(values, {ones.data(), 0, 1}, part);
-            for (std::int32_t i = 0; i < count * kPanelChannels; ++i)
+            for (std::int32_t i = 0; i < rows * kPanelChannels; ++i)
                 sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(part[i % kPanelChannels]));
         }
     }
@@ -205,16 +250,17 @@ class AttentionStep final : public Step {
     AttentionOps ops_;
     const Kernels& kernels_;
     Place queries_, keys_, values_, to_;
-    int score_type_, softmax_type_, probability_type_, out_type_;
-    std::int64_t num_kv_heads_, num_prefix_;
-    Format score_format_, out_format_;
-    SoftmaxKernel softmax_;
+    int score_type_, out_type_;
+    std::int64_t num_heads_, head_dim_, num_kv_heads_;
+    Visibility visibility_;
+    Probabilities probabilities_;
+    FactorTable score_factors_, out_factors_;
 };
 
 }  // namespace
 
-std::unique_ptr<Step> make_attention(const AttentionOps& ops, const Site& site) {
-    return std::make_unique<AttentionStep>(ops, site);
-}
+std::unique_ptr<Step> make_attention(const AttentionOps& ops, const Site& site) { return std::make_unique<AttentionStep>(ops, site); }
+
+std::int32_t key_weight(const Kernels& kernels) { return kernels.tile8.offset - kCacheZeroPoint; }
 
 }  // namespace mobilequant

@@ -18,4 +18,7 @@ struct AttentionOps {
 
 std::unique_ptr<Step> make_attention(const AttentionOps& ops, const Site& site);
 
+// What a key's codes are worth for each step by which queries are read too high: the cache adds it to scores.
+std::int32_t key_weight(const Kernels& kernels);
+
 }  // namespace mobilequant

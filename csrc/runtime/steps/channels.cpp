@@ -20,11 +20,10 @@ struct Target {
 
 class ChannelStep final : public Step {
   public:
-    ChannelStep(const ChannelOps& ops, const Site& site, const std::vector<std::shared_ptr<const PackedMatrix>>& matrices) {
-        auto matrix = matrices.begin();
+    ChannelStep(const ChannelOps& ops, const Site& site, const MatrixStore& matrices) {
         for (const auto& op : ops) {
             if (const auto* linear = std::get_if<const Linear*>(&op)) {
-                products_.emplace_back(**linear, site, *matrix++);
+                products_.emplace_back(**linear, site, matrices.of((*linear)->codes, (*linear)->group_multiplier));
                 add(Sum{products_.size() - 1}, (*linear)->output, site);
             } else if (const auto* table = std::get_if<const Table*>(&op)) {
                 const auto& found = **table;
@@ -33,7 +32,8 @@ class ChannelStep final : public Step {
             } else {
                 const Multiply& found = **std::get_if<const Multiply*>(&op);
                 auto* kernel = site.kernels.rows->multiply[site.type(found.a)][site.type(found.b)][site.type(found.output)];
-                const MultiplyKernel how = {site.tensor(found.a).zero_point, site.tensor(found.b).zero_point, factor(found.rescale),
+                const MultiplyKernel how = {site.tensor(found.a).zero_point, site.tensor(found.b).zero_point, 
+                                            factor(found.rescale, reach(site.tensor(found.a)) * reach(site.tensor(found.b))),
                                             site.format(found.output)};
                 add(Times{segments_.at(found.a), segments_.at(found.b), kernel, how}, found.output, site);
             }
@@ -50,7 +50,7 @@ class ChannelStep final : public Step {
         std::vector<Product::Prepared> prepared;
         for (const Product& product : products_) prepared.push_back(product.prepare(call, member));
         for (std::int64_t panel = first; panel < last; ++panel)
-            for (std::int64_t row = 0; row < call.rows; row += max_rows_)
+            for (std::int64_t row = call.first; row < call.rows; row += max_rows_)
                 run_tile(call, member, prepared, panel, row, static_cast<int>(std::min<std::int64_t>(max_rows_, call.rows - row)));
     }
 
@@ -111,7 +111,7 @@ class ChannelStep final : public Step {
 }  // namespace
 
 std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site,
-                                    const std::vector<std::shared_ptr<const PackedMatrix>>& matrices) {
+                                    const MatrixStore& matrices) {
     return std::make_unique<ChannelStep>(ops, site, matrices);
 }
 

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "runtime/matrix_store.h"
 #include "runtime/steps/product.h"
 
 namespace mobilequant {
@@ -15,8 +16,7 @@ namespace mobilequant {
 // In running order; the output of the last is the output of the step.
 using ChannelOps = std::vector<std::variant<const Linear*, const Table*, const Multiply*>>;
 
-// The matrices of the linears, in their order.
 std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site,
-                                    const std::vector<std::shared_ptr<const PackedMatrix>>& matrices);
+                                    const MatrixStore& matrices);
 
 }  // namespace mobilequant

@@ -1,6 +1,7 @@
 #include "runtime/steps/product.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace mobilequant {
 namespace {
@@ -23,42 +24,40 @@ void join_planes(std::int32_t* high, const std::int32_t* low) {
         high[c] = static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high[c]) + static_cast<std::uint32_t>(low[c]));
 }
 
-// What is added to the sums of a tile: bias, the zero point of the input, and what the tile takes from each code.
-std::vector<std::int32_t> corrected_bias(const Linear& op, const PackedMatrix& codes, const Site& site) {
-    const std::int64_t offset = tile_of(codes, site.kernels).offset;
-    const bool wide = site.type(op.input) == 1;
-    const std::int64_t each = wide ? 256 * (offset - 128) + offset : offset - site.tensor(op.input).zero_point;
-    std::vector<std::int32_t> bias(static_cast<std::size_t>(codes.panels() * kPanelChannels));
+// What follows the sums of each row: bias, the zero point of the input, and what the tile takes from each code.
+FactorTable factors_of(const Linear& op, const PackedMatrix& codes, const Site& site) {
+    const Tensor& input = site.tensor(op.input);
+    const std::int64_t offset = tile_of(codes, site.kernels).offset, largest = std::max(std::abs(input.qmin), input.qmax);
+    const std::int64_t each = site.type(op.input) == 1 ? 256 * (offset - 128) + offset : offset - input.zero_point;
+    const auto* mantissa = op.rescale.mantissa->as<std::int32_t>();
+    const auto* shift = op.rescale.shift->as<std::int8_t>();
+    FactorTable table(codes.panels() * kPanelChannels, site.format(op.output));
     for (std::int64_t o = 0; o < codes.rows(); ++o) {
-        const std::int64_t given = op.bias ? op.bias->as<std::int32_t>()[o] : 0;
-        bias[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(given + each * codes.row_sum(o)));
+        const std::int64_t bias = op.bias ? op.bias->as<std::int32_t>()[o] : 0, sum = codes.row_sum(o);
+        const std::int64_t bound = codes.row_magnitude(o) * largest + std::abs(sum * input.zero_point) + std::abs(bias);
+        table.set(o, static_cast<std::int32_t>(static_cast<std::uint32_t>(bias + each * sum)), mantissa[o], shift[o], bound);
     }
-    return bias;
+    table.finish();
+    return table;
 }
 
 }  // namespace
 
-Product::Product(const Linear& op, const Site& site, std::shared_ptr<const PackedMatrix> codes)
-    : codes_(std::move(codes)),
+Product::Product(const Linear& op, const Site& site, const PackedMatrix& codes)
+    : codes_(codes),
       from_(site.place(op.input)),
       wide_(site.type(op.input) == 1),
       max_rows_(site.kernels.max_rows),
-      tile_(tile_of(*codes_, site.kernels).run),
+      tile_(tile_of(codes, site.kernels).run),
       finish_(site.kernels.rows->finish[site.type(op.output)]),
-      bias_(corrected_bias(op, *codes_, site)),
-      mantissa_(bias_.size()),
-      shift_(bias_.size(), 2),
-      format_(site.format(op.output)) {
-    std::copy_n(op.rescale.mantissa->as<std::int32_t>(), codes_->rows(), mantissa_.begin());
-    std::copy_n(op.rescale.shift->as<std::int8_t>(), codes_->rows(), shift_.begin());
-}
+      factors_(factors_of(op, codes, site)) {}
 
 Product::Prepared Product::prepare(const Call& call, const Member& member) const {
     Prepared planes(wide_ ? static_cast<std::size_t>(2 * call.rows * plane_stride()) : 0);
-    for (std::int64_t row = 0; wide_ && row < call.rows; ++row) {
+    for (std::int64_t row = call.first; wide_ && row < call.rows; ++row) {
         const auto* x = reinterpret_cast<const std::int16_t*>(call.row(from_, row, member));
         std::uint8_t* high = planes.data() + 2 * row * plane_stride();
-        split_codes(x, codes_->columns(), high, high + plane_stride());
+        split_codes(x, codes_.columns(), high, high + plane_stride());
     }
     return planes;
 }
@@ -71,15 +70,12 @@ Rows Product::rows(const Call& call, const Member& member, const Prepared& prepa
 void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row, int count,
                   std::byte* out, std::ptrdiff_t stride) const {
     alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
-    tile_(codes_->panel(panel), rows(call, member, prepared, row, count), sums);
+    if (count == 1) factors_.prefetch(panel * kPanelChannels);
+    tile_(codes_.panel(panel), rows(call, member, prepared, row, count), sums);
     const std::int64_t channel = panel * kPanelChannels;
-    const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_->rows() - channel));
-    const ChannelFactors factors = {mantissa_.data() + channel, shift_.data() + channel, bias_.data() + channel, format_};
-    for (int r = 0; r < count; ++r) {
-        std::int32_t* sum = sums + (wide_ ? 2 * r : r) * kPanelChannels;
-        if (wide_) join_planes(sum, sum + kPanelChannels);
-        finish_(sum, out + r * stride, channels, factors);
-    }
+    const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_.rows() - channel));
+    for (int r = 0; wide_ && r < count; ++r) join_planes(sums + 2 * r * kPanelChannels, sums + (2 * r + 1) * kPanelChannels);
+    finish_({sums, (wide_ ? 2 : 1) * kPanelChannels, count, channels}, out, stride, factors_.from(channel));
 }
 
 }  // namespace mobilequant

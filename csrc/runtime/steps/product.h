@@ -1,19 +1,19 @@
 // A matrix product, a panel of output channels and a few rows at a time.
 #pragma once
 
-#include <memory>
 #include <vector>
 
+#include "runtime/factor_table.h"
 #include "runtime/steps/rowwise.h"
 
 namespace mobilequant {
 
 class Product {
   public:
-    Product(const Linear& op, const Site& site, std::shared_ptr<const PackedMatrix> codes);
+    Product(const Linear& op, const Site& site, const PackedMatrix& codes);
 
-    std::int64_t panels() const { return codes_->panels(); }
-    std::int64_t channels() const { return codes_->rows(); }
+    std::int64_t panels() const { return codes_.panels(); }
+    std::int64_t channels() const { return codes_.rows(); }
 
     // Rows that may be asked for at once.
     int max_rows() const { return wide_ ? max_rows_ / 2 : max_rows_; }
@@ -28,17 +28,15 @@ class Product {
 
   private:
     Rows rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row, int count) const;
-    std::ptrdiff_t plane_stride() const { return (codes_->columns() + kColumnPad - 1) / kColumnPad * kColumnPad; }
+    std::ptrdiff_t plane_stride() const { return (codes_.columns() + kColumnPad - 1) / kColumnPad * kColumnPad; }
 
-    std::shared_ptr<const PackedMatrix> codes_;
+    const PackedMatrix& codes_;
     Place from_;
     bool wide_;
     int max_rows_;
     Tile tile_;
-    void (*finish_)(const std::int32_t*, void*, int, const ChannelFactors&);
-    std::vector<std::int32_t> bias_, mantissa_;
-    std::vector<std::uint64_t> shift_;
-    Format format_;
+    void (*finish_)(const SumRows&, void*, std::ptrdiff_t, const ChannelFactors&);
+    FactorTable factors_;
 };
 
 }  // namespace mobilequant

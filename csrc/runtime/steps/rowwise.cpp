@@ -1,6 +1,7 @@
 #include "runtime/steps/rowwise.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace mobilequant {
 namespace {
@@ -17,6 +18,15 @@ class Rowwise : public Step {
     virtual void run_row(const Call& call, std::int64_t row, const Member& member) const = 0;
 };
 
+// Of the sum of what an addition rescales.
+std::int64_t largest_sum(const Add& op, const Site& site) {
+    const auto largest = [&](int input, const Rescale& by) { return (reach(site.tensor(input)) * by.mantissa >> by.shift) + 1; };
+    return largest(op.a, op.rescale_a) + largest(op.b, op.rescale_b);
+}
+
+// Of what a norm rescales last: the bias, and a gain times a unit of at most √n, both with 16 bits of fraction.
+constexpr std::int64_t kLargestNorm = (std::int64_t{1} << 30) + (std::int64_t{1} << 24);
+
 // The entries of an optional constant, or as many zeros.
 template <class Value>
 std::vector<Value> entries(Array constant, std::int64_t count) {
@@ -26,20 +36,20 @@ std::vector<Value> entries(Array constant, std::int64_t count) {
 
 class EmbeddingStep final : public Rowwise {
   public:
-    EmbeddingStep(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes)
+    EmbeddingStep(const Embedding& op, const Site& site, const PackedMatrix& codes)
         : op_(op),
           to_(site.place(op.output)),
           format_(site.format(op.output)),
           byte_(site.type(op.output) == 0),
-          codes_(std::move(codes)),
-          exponent_(entries<std::uint8_t>(op.exponent, codes_->columns())),
-          position_exponent_(entries<std::uint8_t>(op.position_exponent, codes_->columns())) {}
+          codes_(codes),
+          exponent_(entries<std::uint8_t>(op.exponent, codes_.columns())),
+          position_exponent_(entries<std::uint8_t>(op.position_exponent, codes_.columns())) {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         std::byte* out = call.row(to_, row, member);
-        const std::int64_t token = call.tokens[row], position = call.position + row, channels = codes_->columns();
+        const std::int64_t token = call.tokens[row], position = call.position + row, channels = codes_.columns();
         std::vector<std::int8_t> codes(static_cast<std::size_t>(channels));
-        codes_->unpack_row(token, codes.data());
+        codes_.unpack_row(token, codes.data());
         for (std::int64_t c = 0; c < channels; ++c) {
             const auto channel = static_cast<std::size_t>(c);
             std::int64_t value = rescaled(codes[channel], op_.rescale, token, exponent_[channel]) + format_.zero_point;
@@ -65,7 +75,7 @@ class EmbeddingStep final : public Rowwise {
     Place to_;
     Format format_;
     bool byte_;
-    std::shared_ptr<const PackedMatrix> codes_;
+    const PackedMatrix& codes_;
     std::vector<std::uint8_t> exponent_, position_exponent_;
 };
 
@@ -82,7 +92,7 @@ class NormStep final : public Rowwise {
           groups_(site.tensor(op.output).channels / op.group),
           kernel_(site.kernels.rows->norm[site.type(op.input)][site.type(op.output)]),
           op_{site.tensor(op.input).zero_point, exponent_.data(), gain_.data(), bias_.data(), op.epsilon, op.subtract_mean,
-              static_cast<std::int32_t>(op.group), factor(op.rescale), site.format(op.output)} {}
+              static_cast<std::int32_t>(op.group), factor(op.rescale, kLargestNorm), site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         const std::byte* x = call.row(from_, row, member);
@@ -116,7 +126,7 @@ class RopeStep final : public Rowwise {
               static_cast<std::int32_t>(op.head_dim),
               op.cos->as<std::int16_t>(),
               op.sin->as<std::int16_t>(),
-              factor(op.rescale),
+              factor(op.rescale, reach(site.tensor(op.input)) << 15),
               site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
@@ -163,7 +173,8 @@ class MultiplyStep final : public Rowwise {
           to_(site.place(op.output)),
           channels_(site.tensor(op.output).channels),
           kernel_(site.kernels.rows->multiply[site.type(op.a)][site.type(op.b)][site.type(op.output)]),
-          op_{site.tensor(op.a).zero_point, site.tensor(op.b).zero_point, factor(op.rescale), site.format(op.output)} {}
+          op_{site.tensor(op.a).zero_point, site.tensor(op.b).zero_point,
+              factor(op.rescale, reach(site.tensor(op.a)) * reach(site.tensor(op.b))), site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         kernel_(call.row(a_, row, member), call.row(b_, row, member), call.row(to_, row, member), channels_, op_);
@@ -184,8 +195,12 @@ class AddStep final : public Rowwise {
           to_(site.place(op.output)),
           channels_(site.tensor(op.output).channels),
           kernel_(site.kernels.rows->add[site.type(op.a)][site.type(op.b)][site.type(op.output)]),
-          op_{site.tensor(op.a).zero_point, site.tensor(op.b).zero_point, factor(op.rescale_a),
-              factor(op.rescale_b),         factor(op.rescale),            site.format(op.output)} {}
+          op_{site.tensor(op.a).zero_point,
+              site.tensor(op.b).zero_point,
+              factor(op.rescale_a, reach(site.tensor(op.a))),
+              factor(op.rescale_b, reach(site.tensor(op.b))),
+              factor(op.rescale, largest_sum(op, site)),
+              site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         kernel_(call.row(a_, row, member), call.row(b_, row, member), call.row(to_, row, member), channels_, op_);
@@ -200,8 +215,15 @@ class AddStep final : public Rowwise {
 
 }  // namespace
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes) {
-    return std::make_unique<EmbeddingStep>(op, site, std::move(codes));
+Factor factor(const Rescale& rescale, std::int64_t bound) {
+    const int raise = std::max(0, kNarrowShift - rescale.shift), bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(bound)));
+    return {rescale.mantissa, std::int64_t{1} << (rescale.shift - 1), rescale.shift, bits + raise <= 31, raise};
+}
+
+std::int64_t reach(const Tensor& tensor) { return std::max(tensor.qmax - tensor.zero_point, tensor.zero_point - tensor.qmin); }
+
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes) {
+    return std::make_unique<EmbeddingStep>(op, site, codes);
 }
 
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site) { return std::make_unique<NormStep>(op, site); }

@@ -24,11 +24,13 @@ struct Site {
     }
 };
 
-inline Factor factor(const Rescale& rescale) {
-    return {rescale.mantissa, std::int64_t{1} << (rescale.shift - 1), rescale.shift};
-}
+// `bound`: what the magnitude of a rescaled number cannot exceed.
+Factor factor(const Rescale& rescale, std::int64_t bound);
 
-std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, std::shared_ptr<const PackedMatrix> codes);
+// The largest distance of a code from the zero point.
+std::int64_t reach(const Tensor& tensor);
+
+std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix& codes);
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site);
 std::unique_ptr<Step> make_rope(const Rope& op, const Site& site);
 std::unique_ptr<Step> make_table(const Table& op, const Site& site);

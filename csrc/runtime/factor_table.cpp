@@ -1,0 +1,26 @@
+#include "runtime/factor_table.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace mobilequant {
+FactorTable::FactorTable(std::int64_t count, const Format& to)
+    : to_(to),
+      bias_(static_cast<std::size_t>(count)),
+      mantissa_(bias_.size()),
+      shift_(bias_.size(), kNarrowShift),
+      raise_(bias_.size()) {}
+
+void FactorTable::set(std::int64_t channel, std::int32_t bias, std::int32_t mantissa, int shift, std::int64_t bound) {
+    const auto c = static_cast<std::size_t>(channel);
+    const int raise = std::max(0, kNarrowShift - shift), bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(bound)));
+    bias_[c] = bias, mantissa_[c] = mantissa;
+    shift_[c] = static_cast<std::uint8_t>(shift), raise_[c] = static_cast<std::uint8_t>(raise);
+    narrow_ = narrow_ && bits + raise <= 31;
+}
+
+void FactorTable::finish() {
+    for (std::size_t c = 0; narrow_ && c < shift_.size(); ++c) shift_[c] = static_cast<std::uint8_t>(shift_[c] + raise_[c] - 32);
+}
+
+}  // namespace mobilequant

@@ -1,0 +1,44 @@
+// Rescale factors of many channels as the kernels want them (ChannelFactors).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/operation.h"
+#include "kernels/tile.h"
+
+namespace mobilequant {
+
+class FactorTable {
+  public:
+    // For `count` channels, a multiple of kPanelChannels; those that are never set give the zero point.
+    FactorTable(std::int64_t count, const Format& to);
+
+    // `bound`: what |sum + bias| cannot exceed.
+    void set(std::int64_t channel, std::int32_t bias, std::int32_t mantissa, int shift, std::int64_t bound);
+
+    // When all are set: the narrow form where every channel allows it.
+    void finish();
+
+    ChannelFactors from(std::int64_t channel) const {
+        return {bias_.data() + channel, mantissa_.data() + channel, shift_.data() + channel, raise_.data() + channel, narrow_, to_};
+    }
+
+    // Ask for the factors of a panel, which are far away where a model is read once for each token.
+    void prefetch(std::int64_t channel) const {
+        for (int line = 0; line < kPanelChannels; line += 16) {
+            __builtin_prefetch(bias_.data() + channel + line);
+            __builtin_prefetch(mantissa_.data() + channel + line);
+        }
+        __builtin_prefetch(shift_.data() + channel);
+        __builtin_prefetch(raise_.data() + channel);
+    }
+
+  private:
+    Format to_;
+    bool narrow_ = true;
+    std::vector<std::int32_t> bias_, mantissa_;
+    std::vector<std::uint8_t> shift_, raise_;
+};
+
+}  // namespace mobilequant
