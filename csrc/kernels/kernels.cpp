@@ -51,6 +51,7 @@ MQ_DECLARE_KERNELS(avx512)
 #elif defined(__aarch64__)
 MQ_DECLARE_KERNELS(arm_dot)
 MQ_DECLARE_KERNELS(arm_i8mm)
+MQ_DECLARE_KERNELS(neon)
 #endif
 
 std::span<const Kernels> all_kernels() {
@@ -60,8 +61,8 @@ std::span<const Kernels> all_kernels() {
         Kernels{"avx-vnni", has_avx_vnni, 2, {avxvnni::tile8, 0}, {avxvnni::tile4, 0}, &avx2::kElementwise},
         Kernels{"avx2", has_avx2, 3, {avx2::tile8, 0}, {avx2::tile4, 128}, &avx2::kElementwise},
 #elif defined(__aarch64__)
-        Kernels{"i8mm", has_i8mm, 6, {arm_i8mm::tile8, 0}, {arm_i8mm::tile4, 0}, &scalar::kElementwise},
-        Kernels{"dotprod", has_dotprod, 4, {arm_dot::tile8, 128}, {arm_dot::tile4, 128}, &scalar::kElementwise},
+        Kernels{"i8mm", has_i8mm, 6, {arm_i8mm::tile8, 0}, {arm_i8mm::tile4, 0}, &neon::kElementwise},
+        Kernels{"dotprod", has_dotprod, 4, {arm_dot::tile8, 128}, {arm_dot::tile4, 128}, &neon::kElementwise},
 #endif
         Kernels{"scalar", always, 12, {scalar::tile8, 0}, {scalar::tile4, 0}, &scalar::kElementwise},
     };

@@ -7,7 +7,7 @@ namespace mobilequant::scalar {
 #include "kernels/scalar/no_vectors.inl"
 // after what it calls
 #include "kernels/elementwise.inl"
-#include "kernels/finish.inl"
+#include "kernels/finish_wide.inl"
 #include "kernels/finish_narrow.inl"
 #include "kernels/softmax.inl"
 #include "kernels/softmax_row.inl"

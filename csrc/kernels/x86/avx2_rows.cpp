@@ -37,9 +37,6 @@ inline Lanes max(Lanes a, Lanes b) { return _mm256_max_epi32(a, b); }
 inline Lanes shift_left(Lanes value, Lanes by) { return _mm256_sllv_epi32(value, by); }
 inline Lanes shift_right(Lanes value, Lanes by) { return _mm256_srav_epi32(value, by); }
 inline Lanes multiply_even(Lanes a, Lanes b) { return _mm256_mul_epi32(a, b); }  // of lanes 0, 2, …: 64 bits each
-inline Lanes odd(Lanes value) { return _mm256_srli_epi64(value, 32); }           // lanes 1, 3, … in the place of 0, 2, …
-// The high halves of products of even and odd lanes, in the lanes' places.
-inline Lanes merge_high(Lanes even, Lanes odd_products) { return _mm256_blend_epi32(odd(even), odd_products, 0xAA); }
 inline Lanes multiply32(Lanes a, Lanes b) { return _mm256_mullo_epi32(a, b); }
 inline Lanes set64(std::int64_t value) { return _mm256_set1_epi64x(value); }
 inline Lanes add64(Lanes a, Lanes b) { return _mm256_add_epi64(a, b); }
@@ -52,7 +49,9 @@ inline Lanes shift_left_64(Lanes value) {
     return _mm256_slli_epi64(value, kBits);
 }
 // Even lanes of one, odd lanes of the other.
-inline Lanes merge_low(Lanes even, Lanes odds) { return _mm256_blend_epi32(even, odds, 0xAA); }
+inline Lanes merge(Lanes even, Lanes odds) { return _mm256_blend_epi32(even, odds, 0xAA); }
+#include "kernels/x86/products.inl"
+
 inline std::int64_t sum64_of(Lanes value) {
     alignas(64) std::int64_t lanes[kLanes / 2];
     _mm256_store_si256(reinterpret_cast<Lanes*>(lanes), value);
@@ -86,13 +85,14 @@ static std::int64_t table8_vectors(const std::uint8_t*, Out*, std::int64_t, cons
     return 0;
 }
 
-}  // namespace
-#include "kernels/x86/vectors.inl"
+#include "kernels/vectors.inl"
 // after what it calls
 #include "kernels/elementwise.inl"
-#include "kernels/finish.inl"
-#include "kernels/x86/finish.inl"
-#include "kernels/x86/softmax.inl"
+#include "kernels/finish_wide.inl"
+#include "kernels/finish_vectors.inl"
+#include "kernels/softmax_vectors.inl"
 #include "kernels/softmax_row.inl"
+
+}  // namespace
 #include "kernels/elementwise_table.inl"
 }  // namespace mobilequant::avx2

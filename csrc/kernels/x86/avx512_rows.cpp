@@ -34,9 +34,6 @@ inline Lanes max(Lanes a, Lanes b) { return _mm512_max_epi32(a, b); }
 inline Lanes shift_left(Lanes value, Lanes by) { return _mm512_sllv_epi32(value, by); }
 inline Lanes shift_right(Lanes value, Lanes by) { return _mm512_srav_epi32(value, by); }
 inline Lanes multiply_even(Lanes a, Lanes b) { return _mm512_mul_epi32(a, b); }  // of lanes 0, 2, …: 64 bits each
-inline Lanes odd(Lanes value) { return _mm512_srli_epi64(value, 32); }           // lanes 1, 3, … in the place of 0, 2, …
-// The high halves of products of even and odd lanes, in the lanes' places.
-inline Lanes merge_high(Lanes even, Lanes odd_products) { return _mm512_mask_mov_epi32(odd(even), 0xAAAA, odd_products); }
 inline Lanes multiply32(Lanes a, Lanes b) { return _mm512_mullo_epi32(a, b); }
 inline Lanes set64(std::int64_t value) { return _mm512_set1_epi64(value); }
 inline Lanes add64(Lanes a, Lanes b) { return _mm512_add_epi64(a, b); }
@@ -49,7 +46,9 @@ inline Lanes shift_left_64(Lanes value) {
     return _mm512_slli_epi64(value, kBits);
 }
 // Even lanes of one, odd lanes of the other.
-inline Lanes merge_low(Lanes even, Lanes odds) { return _mm512_mask_mov_epi32(even, 0xAAAA, odds); }
+inline Lanes merge(Lanes even, Lanes odds) { return _mm512_mask_mov_epi32(even, 0xAAAA, odds); }
+#include "kernels/x86/products.inl"
+
 inline std::int64_t sum64_of(Lanes value) {
     alignas(64) std::int64_t lanes[kLanes / 2];
     _mm512_store_si512(lanes, value);
@@ -99,13 +98,14 @@ std::int64_t table8_vectors(const std::uint8_t* x, std::uint8_t* y, std::int64_t
 }
 std::int64_t table8_vectors(const std::uint8_t*, std::int16_t*, std::int64_t, const std::int16_t*) { return 0; }
 
-}  // namespace
-#include "kernels/x86/vectors.inl"
+#include "kernels/vectors.inl"
 // after what it calls
 #include "kernels/elementwise.inl"
-#include "kernels/finish.inl"
-#include "kernels/x86/finish.inl"
-#include "kernels/x86/softmax.inl"
+#include "kernels/finish_wide.inl"
+#include "kernels/finish_vectors.inl"
+#include "kernels/softmax_vectors.inl"
 #include "kernels/softmax_row.inl"
+
+}  // namespace
 #include "kernels/elementwise_table.inl"
 }  // namespace mobilequant::avx512

@@ -28,12 +28,13 @@ static std::int64_t exponentials(const In* __restrict x, std::int32_t largest, s
 
 static void shares(const std::int32_t* __restrict e, std::uint8_t* __restrict p, std::int64_t count, std::int64_t reciprocal, int m,
                    std::int32_t qmax) {
-    const Lanes factor = set32(static_cast<std::int32_t>(reciprocal)), shift = set32(m - 32), most = set32(qmax);
+    const Multiplier factor(set32(static_cast<std::int32_t>(reciprocal)));
+    const Lanes shift = set32(m - 32), most = set32(qmax);
     const Lanes half = set32(1 << (m - 33));
     std::int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) {
         const Lanes power = load32(e + i);
-        store_codes(p + i, min(shift_right(add(high_products(power, factor, factor), half), shift), most));
+        store_codes(p + i, min(shift_right(add(high_products(power, factor), half), shift), most));
     }
     for (; i < count; ++i) {
         const std::int64_t probability = (e[i] * reciprocal + (std::int64_t{1} << (m - 1))) >> m;

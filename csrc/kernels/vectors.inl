@@ -1,13 +1,9 @@
 // The first elements of the operations of kernels/elementwise.inl, in the lanes of the including file: whole vectors, where
 // factors are narrow.
 
-// The high halves of all products a · b.
-static inline Lanes high_products(Lanes a, Lanes b, Lanes odd_b) {
-    return merge_high(multiply_even(a, b), multiply_even(odd(a), odd_b));
-}
-
 struct NarrowFactor {
-    Lanes mantissa, raise, half, shift;
+    Multiplier mantissa;
+    Lanes raise, half, shift;
 
     explicit NarrowFactor(const Factor& by)
         : mantissa(set32(static_cast<std::int32_t>(by.mantissa))),
@@ -16,7 +12,7 @@ struct NarrowFactor {
           shift(set32(by.shift + by.raise - 32)) {}
 
     Lanes operator()(Lanes value) const {
-        return shift_right(add(high_products(shift_left(value, raise), mantissa, mantissa), half), shift);
+        return shift_right(add(high_products(shift_left(value, raise), mantissa), half), shift);
     }
 };
 
@@ -33,14 +29,13 @@ template <class In>
 static int norm_sum_vectors(const In* __restrict x, const NormKernel& op, std::int64_t& sum, std::int64_t& squares) {
     if (op.subtract_mean) return 0;
     const Lanes zero_point = set32(op.zero_point);
-    Lanes even = set32(0), odds = set32(0);
+    WideSums sums = no_sums();
     int i = 0;
     for (; i + kLanes <= op.group; i += kLanes) {
         const Lanes value = shift_left(sub(load_codes(x + i), zero_point), load8(op.exponent + i));
-        even = add64(even, multiply_even(value, value));
-        odds = add64(odds, multiply_even(odd(value), odd(value)));
+        sums = add_squares(sums, value);
     }
-    squares += sum64_of(add64(even, odds));
+    squares += sum64_of(sums);
     static_cast<void>(sum);  // wanted with the mean only
     return i;
 }
@@ -48,15 +43,13 @@ static int norm_sum_vectors(const In* __restrict x, const NormKernel& op, std::i
 template <class In, class Out>
 static int norm_vectors(const In* __restrict x, Out* __restrict y, const Factor& standardize, const NormKernel& op) {
     if (!standardize.narrow || !op.by.narrow) return 0;
-    const Lanes zero_point = set32(op.zero_point), n = set32(op.group), half = set64(1 << 14);
+    const Lanes zero_point = set32(op.zero_point), n = set32(op.group);
     const NarrowFactor standard(standardize), by(op.by);
     const Saturation saturation(op.to);
     int i = 0;
     for (; i + kLanes <= op.group; i += kLanes) {
         const Lanes value = shift_left(sub(load_codes(x + i), zero_point), load8(op.exponent + i));
-        const Lanes gain = load_codes(op.gain + i), unit = standard(multiply32(value, n));
-        const Lanes even = add64(multiply_even(unit, gain), half), odds = add64(multiply_even(odd(unit), odd(gain)), half);
-        const Lanes scaled = merge_low(shift_right_64<15>(even), shift_left_64<17>(odds));
+        const Lanes scaled = rounded_products_15(standard(multiply32(value, n)), load_codes(op.gain + i));
         store_codes(y + i, saturation(by(add(scaled, load32(op.bias + i)))));
     }
     return i;
