@@ -125,7 +125,7 @@ def test_attention(new_folder, case, seed):
 
 
 def check(graph, folder, tokens, lengths):
-    """With a member who waits, only calls of many rows: decoding by threads is tried in other tests."""
+    """One thread decodes token by token: where processors are few, members who wait for each other take long."""
     packaged(graph, folder)
     whole, parts = Reference(graph, range(tokens)), Reference(graph, range(tokens), lengths)
     for kernels in KERNELS:
