@@ -79,6 +79,44 @@ def before_bias(row, channel, gain, epsilon, subtract_mean):
     return round((float(x[channel]) - mean) / root * 2**16 * int(gain) / 2**15)
 
 
+def norms(new_folder, x, epsilons, *, bias=0):
+    """The same rows through norms whose results are written as they are, but for a bias."""
+    making = Making(np.random.default_rng(0), len(x))
+    making.source("x", x, "int16")
+    group, names = x.shape[1], []
+    constants = {"gain": ("int16", np.full(group, 32767)), "bias": ("int32", np.full(group, bias))}
+    for number, epsilon in enumerate(epsilons):
+        names.append(making.tensor(f"y{number}", "int16", group))
+        attributes = {"group": group, "epsilon": epsilon, "subtract_mean": 0}
+        making.op("norm", ["x"], names[-1], constants=constants, **attributes, **IDENTITY)
+    require_equal_everywhere(making.graph(*names), new_folder(), range(len(x)), threads=(1,))
+
+
+def test_standardized_values_in_the_middle_of_two_steps(new_folder):
+    """With q = 2^60, z = c / 2^14: c is an odd number of halves of it."""
+    x = np.array([[4096, 12288], [-4096, 12288], [12288, -4096], [-12288, -4096]])
+    norms(new_folder, x, [2**60 - 2 * int((x[0] ** 2).sum())])
+
+
+def test_roots_of_one_less_than_a_square(new_folder):
+    """A square root in floating point gives the next number, and where it does so here, a step is lost."""
+    group, largest = 1 << 14, 32767
+    x = np.zeros((1, group), dtype=np.int64)
+    x[0, 0] = largest
+    step = [group * largest * (2**61 // root) + 2**44 >> 45 for root in range(2**30, 2**30 + 200_000)]
+    roots = [2**30 + n for n in range(1, len(step)) if step[n] != step[n - 1]][1:4]
+    norms(new_folder, x, [(root**2 - 1) - group * largest**2 for root in roots], bias=-16384)
+
+
+@pytest.mark.parametrize("epsilon", [0, 1 << 38, 1 << 40])
+def test_the_last_bits_of_the_largest_standardized_values(epsilon, new_folder):
+    """One channel stands out: a hundred roots, of numbers with an even number of bits, to the last of their 30 bits."""
+    x = np.random.default_rng(1).integers(-1000, 1001, (100, 4096))
+    x[:, 0] = 32_000
+    largest = before_bias(x[0], 0, 32767, epsilon, 0)
+    norms(new_folder, x, [epsilon], bias=-largest)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16"])
 def test_products_sums_and_rescaled_codes_in_the_middle_of_two_codes(dtype, new_folder):
     """Halves of both signs, of every operation that only rescales."""
