@@ -125,7 +125,7 @@ def test_attention(new_folder, case, seed):
 
 
 def check(graph, folder, tokens, lengths):
-    """With a member who waits, only calls of many rows: decoding by threads is tried in other tests."""
+    """One thread decodes token by token: where processors are few, members who wait for each other take long."""
     packaged(graph, folder)
     whole, parts = Reference(graph, range(tokens)), Reference(graph, range(tokens), lengths)
     for kernels in KERNELS:
@@ -166,6 +166,6 @@ def test_sums_of_many_exponentials(flat, probabilities, new_folder):
 
 
 def test_a_sum_of_exponentials_beyond_36_bits(new_folder):
-    """Then a division is a division; all probabilities are 0."""
+    """A lane of a vector alone would pass 32 bits. All probabilities are 0, also by a division that is one."""
     case = Case(head_dim=4, tokens=2, prefix=1 << 20, scores="uint8", flat=True)
     require_equal_everywhere(made(case, 3), new_folder(), range(2), threads=(1,))

@@ -39,6 +39,8 @@ def factors(rng, count, bound, reach, *, least_shift=2):
     shifts = rng.integers(least_shift, 63, count)
     ratio = reach / max(bound, 1) * 2.0 ** rng.uniform(-2, 3, count)
     mantissas = np.minimum(ratio * 2.0**shifts, 2**31 - 1).astype(np.int64)
+    even = rng.random(count) < 0.3  # powers of two, with which many values lie in the middle of two codes
+    mantissas = np.where(even, 1 << np.log2(np.maximum(mantissas, 1)).astype(np.int64), mantissas)
     wild = rng.random(count) < 0.1
     any_mantissa = np.where(rng.random(count) < 0.3, 2**31 - 1, rng.integers(0, 2**31, count))
     return np.where(wild, any_mantissa, mantissas), shifts
