@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SOURCES := $(shell find csrc -name "*.cpp" -o -name "*.h" -o -name "*.inl" -o -name "*.c")
 DEMO_OUT ?= demo-out
 # The pinned torch; set TORCH to a requirement of your own for another build (CUDA).
 TORCH ?= $(shell grep '^torch==' constraints.txt)
@@ -26,6 +27,7 @@ lint: install
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
 
 # The same with many more random examples in every property test, and the GPU kernels in their interpreter.
 verify-all: lint
@@ -34,7 +36,7 @@ verify-all: lint
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt csrc/CMakeLists.txt $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quantize,dev]'

@@ -31,7 +31,8 @@ struct mq_model {
 };
 
 struct mq_session {
-    mq_session(std::shared_ptr<Shared> of, std::int64_t capacity) : shared(std::move(of)), session(shared->engine, capacity) {}
+    mq_session(std::shared_ptr<Shared> of, std::int64_t capacity)
+        : shared(std::move(of)), session(shared->engine, capacity) {}
     std::shared_ptr<Shared> shared;
     Session session;
     std::vector<std::int16_t> logits;
@@ -87,7 +88,8 @@ void demand(bool holds, const char* broken) {
 
 const Graph* graph_of(const mq_model* model) { return model ? &model->shared->engine.graph() : nullptr; }
 
-mq_status run(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits, std::int64_t size, bool all) {
+mq_status run(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits,
+              std::int64_t size, bool all) {
     return guarded([&] {
         demand(session && logits, "mq_run needs a session and a place for logits");
         demand(tokens && count > 0, "no token was given");
@@ -150,16 +152,18 @@ std::int64_t mq_session_position(const mq_session* session) {
 
 std::int64_t mq_session_room(const mq_session* session) { return session ? session->session.room() : 0; }
 
-mq_status mq_run(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits, std::int64_t size) {
+mq_status mq_run(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits,
+                 std::int64_t size) {
     return run(session, tokens, count, logits, size, false);
 }
 
-mq_status mq_run_all(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits, std::int64_t size) {
+mq_status mq_run_all(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits,
+                     std::int64_t size) {
     return run(session, tokens, count, logits, size, true);
 }
 
-mq_status mq_sampler_new(const mq_model* model, double temperature, std::int64_t top_k, double top_p, double repetition_penalty,
-                         std::uint64_t seed, mq_sampler** sampler) {
+mq_status mq_sampler_new(const mq_model* model, double temperature, std::int64_t top_k, double top_p,
+                         double repetition_penalty, std::uint64_t seed, mq_sampler** sampler) {
     return guarded([&] {
         demand(model && sampler, "mq_sampler_new needs a model and a place for the handle");
         const Sampling sampling{temperature, top_k, top_p, repetition_penalty, seed};

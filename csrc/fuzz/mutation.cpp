@@ -15,8 +15,12 @@ struct Span {
     std::size_t first, last;  // [first, last)
 };
 
-std::string text_of(const std::string& text, const Span& span) { return text.substr(span.first, span.last - span.first); }
-void replace(std::string& text, const Span& span, const std::string& by) { text.replace(span.first, span.last - span.first, by); }
+std::string text_of(const std::string& text, const Span& span) {
+    return text.substr(span.first, span.last - span.first);
+}
+void replace(std::string& text, const Span& span, const std::string& by) {
+    text.replace(span.first, span.last - span.first, by);
+}
 
 template <class Value>
 const Value& any_of(const std::vector<Value>& values, Draw& draw) {
@@ -51,10 +55,46 @@ struct Places {
 };
 
 std::string extreme_number(Draw& draw) {
-    static const std::vector<std::string> kNumbers = {
-        "0", "1", "-1", "2", "3", "7", "8", "15", "16", "31", "32", "33", "61", "62", "63", "64", "127", "128", "255", "256", "-127",
-        "-128", "4096", "16384", "32767", "-32767", "-32768", "32768", "65536", "4194304", "2147483647", "-2147483648",
-        "2147483648", "4294967296", "4611686018427387903", "9223372036854775807", "-9223372036854775808", "1e300", "5e-324", "0.5"};
+    static const std::vector<std::string> kNumbers = {"0",
+                                                      "1",
+                                                      "-1",
+                                                      "2",
+                                                      "3",
+                                                      "7",
+                                                      "8",
+                                                      "15",
+                                                      "16",
+                                                      "31",
+                                                      "32",
+                                                      "33",
+                                                      "61",
+                                                      "62",
+                                                      "63",
+                                                      "64",
+                                                      "127",
+                                                      "128",
+                                                      "255",
+                                                      "256",
+                                                      "-127",
+                                                      "-128",
+                                                      "4096",
+                                                      "16384",
+                                                      "32767",
+                                                      "-32767",
+                                                      "-32768",
+                                                      "32768",
+                                                      "65536",
+                                                      "4194304",
+                                                      "2147483647",
+                                                      "-2147483648",
+                                                      "2147483648",
+                                                      "4294967296",
+                                                      "4611686018427387903",
+                                                      "9223372036854775807",
+                                                      "-9223372036854775808",
+                                                      "1e300",
+                                                      "5e-324",
+                                                      "0.5"};
     return any_of(kNumbers, draw);
 }
 
@@ -84,8 +124,11 @@ void move_part(std::string& text, Draw& draw) {
             replace(text, {at.first, comma != std::string::npos && text[comma] == ',' ? comma + 1 : at.last}, "");
             break;
         }
-        case 1: replace(text, at, part + "," + part); break;
-        default: replace(text, at, text_of(text, any_of(places.groups, draw)));
+        case 1:
+            replace(text, at, part + "," + part);
+            break;
+        default:
+            replace(text, at, text_of(text, any_of(places.groups, draw)));
     }
 }
 
@@ -153,8 +196,8 @@ void change_shape(Files& files, Draw& draw) {
     for (const Span& number : Places(shape).numbers) total *= std::strtoull(shape.c_str() + number.first, nullptr, 10);
     const std::uint64_t divisor = any_of(std::vector<std::uint64_t>{1, 2, 3, 4, 8, 16, 48, 96}, draw);
     const std::string columns = std::to_string(divisor), rows = std::to_string(total / divisor);
-    const std::vector<std::string> shapes = {"[" + rows + "," + columns + "]", "[" + columns + "," + rows + "]", "[" + rows + "]",
-                                             "[" + rows + "," + columns + ",1]", "[0," + rows + "]"};
+    const std::vector<std::string> shapes = {"[" + rows + "," + columns + "]", "[" + columns + "," + rows + "]",
+                                             "[" + rows + "]", "[" + rows + "," + columns + ",1]", "[0," + rows + "]"};
     const std::string by = any_of(shapes, draw);
     replace(files.graph, in_graph, by);
     replace(weights.header, in_header, by);
@@ -165,9 +208,14 @@ void change_bytes(std::string& text, Draw& draw) {
     if (text.empty()) return;
     const std::size_t at = draw.in<std::size_t>(0, text.size() - 1);
     switch (draw.in(0, 3)) {
-        case 0: text.resize(at); break;
-        case 1: text.insert(at, 1, static_cast<char>(draw.in(0, 255))); break;
-        default: text[at] = static_cast<char>(text[at] ^ (1 << draw.in(0, 7)));
+        case 0:
+            text.resize(at);
+            break;
+        case 1:
+            text.insert(at, 1, static_cast<char>(draw.in(0, 255)));
+            break;
+        default:
+            text[at] = static_cast<char>(text[at] ^ (1 << draw.in(0, 7)));
     }
 }
 

@@ -7,8 +7,9 @@
 
 namespace mobilequant::fuzz {
 
-// One to four changes, which `seed` alone decides: numbers become extreme or those of another place, names are exchanged,
-// shapes are changed in both files at once, parts vanish or stand twice, weights become extreme, bytes are flipped or cut.
+// One to four changes, which `seed` alone decides: numbers become extreme or those of another place, names are
+// exchanged, shapes are changed in both files at once, parts vanish or stand twice, weights become extreme, bytes are
+// flipped or cut.
 Files mutate(const Files& files, std::uint64_t seed);
 
 }  // namespace mobilequant::fuzz

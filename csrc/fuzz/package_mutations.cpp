@@ -15,8 +15,11 @@
 #include "fuzz/mutation.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-// A tiny package has no reason to ask for more, whatever numbers stand in it. Short traces of allocations: twice as fast.
-extern "C" const char* __asan_default_options() { return "max_allocation_size_mb=256:hard_rss_limit_mb=2048:malloc_context_size=1"; }
+// A tiny package has no reason to ask for more, whatever numbers stand in it. Short traces of allocations: twice as
+// fast.
+extern "C" const char* __asan_default_options() {
+    return "max_allocation_size_mb=256:hard_rss_limit_mb=2048:malloc_context_size=1";
+}
 #endif
 
 namespace mobilequant::fuzz {
@@ -55,7 +58,8 @@ int mutants(long count, unsigned long long seed, const std::vector<std::string>&
     long ran = 0;
     const fs::path current = fs::temp_directory_path() / ("mutant-" + std::to_string(seed));
     for (long number = 0; number < count; ++number) {
-        const Files mutant = mutate(packages[static_cast<std::size_t>(number) % packages.size()], seed + static_cast<unsigned long long>(number));
+        const Files mutant = mutate(packages[static_cast<std::size_t>(number) % packages.size()],
+                                    seed + static_cast<unsigned long long>(number));
         std::ofstream(current, std::ios::binary) << join(mutant);  // stays where this one ends the process
         ran += read_and_run(mutant) == Outcome::ran;
     }
@@ -67,7 +71,8 @@ int mutants(long count, unsigned long long seed, const std::vector<std::string>&
 int replay(const std::vector<std::string>& files) {
     for (const std::string& file : files) {
         const std::string bytes = read(file);
-        std::printf("%s %s\n", file.c_str(), read_and_run(split(bytes.data(), bytes.size())) == Outcome::ran ? "ran" : "was refused");
+        std::printf("%s %s\n", file.c_str(),
+                    read_and_run(split(bytes.data(), bytes.size())) == Outcome::ran ? "ran" : "was refused");
     }
     return 0;
 }
@@ -83,7 +88,8 @@ int run(const std::vector<std::string>& words) {
     if (words.size() >= 2 && words[0] == "--replay") return replay({words.begin() + 1, words.end()});
     if (words.size() >= 3 && words[0] == "--corpus") return corpus(words[1], {words.begin() + 2, words.end()});
     if (words.size() >= 3)
-        return mutants(std::atol(words[0].c_str()), std::strtoull(words[1].c_str(), nullptr, 10), {words.begin() + 2, words.end()});
+        return mutants(std::atol(words[0].c_str()), std::strtoull(words[1].c_str(), nullptr, 10),
+                       {words.begin() + 2, words.end()});
     std::fprintf(stderr, "Usage: package_mutations COUNT SEED PACKAGE… | --replay FILE… | --corpus DIR PACKAGE…\n");
     return 2;
 }

@@ -45,7 +45,8 @@ std::vector<std::int16_t> logits_of(const PackageBytes& files, std::string_view 
     }
     Sampling sampling;
     sampling.temperature = 0.8;
-    Sampler(sampling, engine.logits_scale()).choose(std::span(all).first(static_cast<std::size_t>(graph.vocab_size)), tokens);
+    Sampler(sampling, engine.logits_scale())
+        .choose(std::span(all).first(static_cast<std::size_t>(graph.vocab_size)), tokens);
     return all;
 }
 

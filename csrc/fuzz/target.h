@@ -10,15 +10,16 @@ struct Files {
     std::string manifest, graph, weights;
 };
 
-// One string of bytes: length of the graph (4 bytes, little-endian), graph, weights. The manifest of such a package is fixed.
+// One string of bytes: length of the graph (4 bytes, little-endian), graph, weights. The manifest of such a package is
+// fixed.
 std::string join(const Files& files);
 Files split(const char* data, std::size_t size);
 
 // How far a package came.
 enum class Outcome { refused, ran };
 
-// Ends the process where the kernels of this machine give other logits than the scalar ones. What leads out of an array is
-// for sanitizers to find.
+// Ends the process where the kernels of this machine give other logits than the scalar ones. What leads out of an array
+// is for sanitizers to find.
 Outcome read_and_run(const Files& files);
 
 }  // namespace mobilequant::fuzz

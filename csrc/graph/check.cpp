@@ -28,7 +28,8 @@ void within(const Constant& constant, std::int64_t low, std::int64_t high, const
 
 class Checker {
   public:
-    explicit Checker(const Graph& graph) : graph_(graph), flow_(graph.tensors.size()), scores_of_(graph.tensors.size()) {}
+    explicit Checker(const Graph& graph)
+        : graph_(graph), flow_(graph.tensors.size()), scores_of_(graph.tensors.size()) {}
 
     void operator()() {
         limits();
@@ -40,7 +41,8 @@ class Checker {
         const Tensor& logits = tensor(graph_.output);
         where_ = "the output " + logits.name;
         rule(flow(graph_.output) == Flow::rows, "is no row of logits");
-        rule(logits.channels == graph_.vocab_size && logits.dtype == DType::int16, "must be int16, one for each token id");
+        rule(logits.channels == graph_.vocab_size && logits.dtype == DType::int16,
+             "must be int16, one for each token id");
         for (std::size_t layer = 0; layer < graph_.caches.size(); ++layer) {
             where_ = "cache " + std::to_string(layer);
             rule(uses_[layer].scores == 1 && uses_[layer].contexts == 1, "must be used by one attention");
@@ -128,7 +130,8 @@ class Checker {
         const std::int64_t channels = tensor(op.output).channels;
         codes(op.codes, graph_.vocab_size, channels);
         rescales(op.rescale, graph_.vocab_size, exponents(op.exponent, channels));
-        const bool any = op.position_codes || op.position_rescale.mantissa || op.position_rescale.shift || op.position_exponent;
+        const bool any =
+            op.position_codes || op.position_rescale.mantissa || op.position_rescale.shift || op.position_exponent;
         if (!any) return;
         rule(op.position_codes && op.position_rescale.mantissa && op.position_rescale.shift,
              "learned positions need codes, mantissa and shift");
@@ -166,7 +169,8 @@ class Checker {
             read_row(*op.codes, row, codes.data());
             CodeSums total{0, 0};
             for (std::int64_t g = 0; g < groups; ++g) {
-                const std::int64_t factor = op.group_multiplier ? op.group_multiplier->as<std::uint8_t>()[row * groups + g] : 1;
+                const std::int64_t factor =
+                    op.group_multiplier ? op.group_multiplier->as<std::uint8_t>()[row * groups + g] : 1;
                 const CodeSums part = sum_codes(codes.data() + g * group, group);
                 total.sum += part.sum * factor, total.magnitude += part.magnitude * factor;
             }
@@ -212,7 +216,8 @@ class Checker {
     void centred(int input) {
         rows({input});
         const Tensor& found = tensor(input);
-        rule(found.dtype == DType::uint8 && found.zero_point == kCacheZeroPoint, "operands must be uint8 with zero point 128");
+        rule(found.dtype == DType::uint8 && found.zero_point == kCacheZeroPoint,
+             "operands must be uint8 with zero point 128");
     }
 
     void check(const AttentionScores& op) {
@@ -229,7 +234,8 @@ class Checker {
         rule(flow(op.input) == Flow::scores, "must read scores");
         same_channels(op.input, op.output);
         const bool byte = tensor(op.output).dtype == DType::uint8;
-        rule(op.one == (byte ? 256 : 32768) && tensor(op.output).zero_point == 0, "probabilities have another step or zero");
+        rule(op.one == (byte ? 256 : 32768) && tensor(op.output).zero_point == 0,
+             "probabilities have another step or zero");
         shape(op.table, {256});
         within<std::int32_t>(*op.table, 0, kExp2One, where_);
         rule(op.table->as<std::int32_t>()[0] == kExp2One, "its table must begin with 2^16");
@@ -244,7 +250,8 @@ class Checker {
         rule(tensor(op.probabilities).channels == op.num_heads, "its probabilities have other channels");
         rule(tensor(op.output).channels == op.num_heads * op.head_dim, "its output has other channels");
         const AttentionScores& scores = *scores_of(op.probabilities);
-        rule(scores.layer == op.layer && scores.num_heads == op.num_heads, "its layer or heads are not those of the scores");
+        rule(scores.layer == op.layer && scores.num_heads == op.num_heads,
+             "its layer or heads are not those of the scores");
         ++uses_[static_cast<std::size_t>(op.layer)].contexts;
     }
 

@@ -26,7 +26,8 @@ CodeSums sum_codes(const std::int8_t* codes, std::int64_t count) {
     CodeSums total{0, 0};
     for (std::int64_t start = 0; start < count; start += kAtOnce) {
         std::int32_t sum = 0, magnitude = 0;
-        for (std::int64_t i = start; i < std::min(count, start + kAtOnce); ++i) sum += codes[i], magnitude += std::abs(codes[i]);
+        for (std::int64_t i = start; i < std::min(count, start + kAtOnce); ++i)
+            sum += codes[i], magnitude += std::abs(codes[i]);
         total.sum += sum, total.magnitude += magnitude;
     }
     return total;

@@ -117,7 +117,8 @@ struct Add {
     Rescale rescale_a, rescale_b, rescale;
 };
 
-using Op = std::variant<Embedding, Linear, Norm, Rope, AttentionScores, Softmax, AttentionContext, Table, Multiply, Add>;
+using Op =
+    std::variant<Embedding, Linear, Norm, Rope, AttentionScores, Softmax, AttentionContext, Table, Multiply, Add>;
 
 inline int output_of(const Op& op) {
     return std::visit([](const auto& each) { return each.output; }, op);

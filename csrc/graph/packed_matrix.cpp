@@ -69,12 +69,13 @@ void PackedMatrix::measure_row(std::int64_t row, const std::int8_t* codes) {
 }
 
 Panel PackedMatrix::panel(std::int64_t number) const {
-    return {panels_[static_cast<std::size_t>(number)], static_cast<std::int32_t>(padded_), static_cast<std::int32_t>(groups_),
-            multiplier_ ? multiplier(number * kPanelChannels, 0) : nullptr};
+    return {panels_[static_cast<std::size_t>(number)], static_cast<std::int32_t>(padded_),
+            static_cast<std::int32_t>(groups_), multiplier_ ? multiplier(number * kPanelChannels, 0) : nullptr};
 }
 
 void PackedMatrix::unpack_row(std::int64_t row, std::int8_t* codes) const {
-    const auto* lane = reinterpret_cast<const std::int8_t*>(panel(row / kPanelChannels).weights) + row % kPanelChannels * kColumnGroup;
+    const auto* lane =
+        reinterpret_cast<const std::int8_t*>(panel(row / kPanelChannels).weights) + row % kPanelChannels * kColumnGroup;
     for (std::int64_t i = 0; i < columns_; ++i) {
         const std::int64_t step = bits_ == 8 ? kColumnGroup : kColumnPad, within = i % step;
         const std::int8_t byte = lane[i / step * kPanelChannels * kColumnGroup + within % kColumnGroup];

@@ -39,8 +39,12 @@ class PackedMatrix {
     void unpack_row(std::int64_t row, std::int8_t* codes) const;
 
   private:
-    std::size_t weight_bytes() const { return static_cast<std::size_t>(padded_) * kPanelChannels * static_cast<std::size_t>(bits_) / 8; }
-    std::size_t multiplier_bytes() const { return multiplier_ ? (static_cast<std::size_t>(groups_) * kPanelChannels + 63) / 64 * 64 : 0; }
+    std::size_t weight_bytes() const {
+        return static_cast<std::size_t>(padded_) * kPanelChannels * static_cast<std::size_t>(bits_) / 8;
+    }
+    std::size_t multiplier_bytes() const {
+        return multiplier_ ? (static_cast<std::size_t>(groups_) * kPanelChannels + 63) / 64 * 64 : 0;
+    }
     std::uint8_t* multiplier(std::int64_t row, std::int64_t group) const;
     void measure_row(std::int64_t row, const std::int8_t* codes);
 

@@ -26,10 +26,14 @@ DType dtype_of(const std::string& name, const std::string& where) {
 
 const char* stored_dtype(DType dtype) {
     switch (dtype) {
-        case DType::int8: return "I8";
-        case DType::int16: return "I16";
-        case DType::int32: return "I32";
-        default: return "U8";
+        case DType::int8:
+            return "I8";
+        case DType::int16:
+            return "I16";
+        case DType::int32:
+            return "I32";
+        default:
+            return "U8";
     }
 }
 
@@ -178,25 +182,26 @@ Op read_norm(OpReader& op, int output) {
 
 Op read_rope(OpReader& op, int output) {
     op.inputs(1);
-    return Rope{op.row_input(0),           output,      op.constant("cos", {int16}), op.constant("sin", {int16}),
+    return Rope{op.row_input(0),          output,      op.constant("cos", {int16}), op.constant("sin", {int16}),
                 op.attribute("head_dim"), op.rescale()};
 }
 
 Op read_scores(OpReader& op, int output) {
     op.inputs(2);
-    return AttentionScores{op.row_input(0),          op.row_input(1),        output, op.attribute("layer"),
-                           op.attribute("num_heads"), op.attribute("head_dim"), op.attribute("window"), op.rescale()};
+    return AttentionScores{
+        op.row_input(0),          op.row_input(1),        output,      op.attribute("layer"), op.attribute("num_heads"),
+        op.attribute("head_dim"), op.attribute("window"), op.rescale()};
 }
 
 Op read_softmax(OpReader& op, int output) {
     op.inputs(1);
-    return Softmax{op.row_input(0),     output, op.constant("table", {int32}), op.attribute("one"),
+    return Softmax{op.row_input(0),        output,      op.constant("table", {int32}), op.attribute("one"),
                    op.attribute("window"), op.rescale()};
 }
 
 Op read_context(OpReader& op, int output) {
     op.inputs(2);
-    return AttentionContext{op.row_input(0),           op.row_input(1),          output, op.attribute("layer"),
+    return AttentionContext{op.row_input(0),           op.row_input(1),          output,      op.attribute("layer"),
                             op.attribute("num_heads"), op.attribute("head_dim"), op.rescale()};
 }
 
@@ -222,13 +227,17 @@ Op read_add(OpReader& op, int output) {
 
 Op read_op(OpReader& op, int output) {
     using Read = Op (*)(OpReader&, int);
-    static const std::unordered_map<std::string, Read> kReaders = {
-        {"embedding", read_embedding},        {"linear", read_linear},
-        {"norm", read_norm},                  {"rope", read_rope},
-        {"attention_scores", read_scores},    {"softmax", read_softmax},
-        {"attention_context", read_context},  {"table8", read_table8},
-        {"table16", read_table16},            {"multiply", read_multiply},
-        {"add", read_add}};
+    static const std::unordered_map<std::string, Read> kReaders = {{"embedding", read_embedding},
+                                                                   {"linear", read_linear},
+                                                                   {"norm", read_norm},
+                                                                   {"rope", read_rope},
+                                                                   {"attention_scores", read_scores},
+                                                                   {"softmax", read_softmax},
+                                                                   {"attention_context", read_context},
+                                                                   {"table8", read_table8},
+                                                                   {"table16", read_table16},
+                                                                   {"multiply", read_multiply},
+                                                                   {"add", read_add}};
     const auto reader = kReaders.find(op.kind());
     require(reader != kReaders.end(), op.where() + " is of an unknown kind");
     Op read = reader->second(op, output);
@@ -247,7 +256,8 @@ std::vector<std::int64_t> stored_shape(const Constant& constant) {
 
 }  // namespace
 
-std::vector<Constant> read_constants(const Json& entries, const std::map<std::string, StoredArray, std::less<>>& arrays) {
+std::vector<Constant> read_constants(const Json& entries,
+                                     const std::map<std::string, StoredArray, std::less<>>& arrays) {
     std::vector<Constant> constants;
     for (const auto& [name, entry] : entries.object("constants")) {
         const std::string where = "constant " + name;
@@ -257,7 +267,8 @@ std::vector<Constant> read_constants(const Json& entries, const std::map<std::st
         members.done();
         const auto array = arrays.find(name);
         require(array != arrays.end(), where + " is not in weights.safetensors");
-        const bool fits = array->second.dtype == stored_dtype(constant.dtype) && array->second.shape == stored_shape(constant);
+        const bool fits =
+            array->second.dtype == stored_dtype(constant.dtype) && array->second.shape == stored_shape(constant);
         require(fits, where + " lies in weights.safetensors with another dtype or shape");
         constant.data = array->second.bytes.data();
         constant.size_bytes = array->second.bytes.size();
@@ -285,7 +296,8 @@ Graph read_graph(const Json& file, const std::vector<Constant>& constants) {
     for (const Json& entry : members.required("ops").array("ops")) {
         OpReader op(entry, computed, known);
         const auto tensor = described.find(op.output());
-        require(tensor != described.end() && op.output() != "tokens", op.where() + " has no tensor, or is computed twice");
+        require(tensor != described.end() && op.output() != "tokens",
+                op.where() + " has no tensor, or is computed twice");
         const int number = static_cast<int>(graph.tensors.size());
         graph.ops.push_back(read_op(op, number));
         computed.emplace(op.output(), number);
@@ -298,7 +310,8 @@ Graph read_graph(const Json& file, const std::vector<Constant>& constants) {
         Members cache(entry, "a cache");
         const auto find = [&](const char* name) {
             const auto found = known.find(cache.required(name).string("a cache"));
-            require(found != known.end() && found->second->dtype == DType::uint8, "the entries of a cache must be uint8");
+            require(found != known.end() && found->second->dtype == DType::uint8,
+                    "the entries of a cache must be uint8");
             return found->second;
         };
         graph.caches.push_back({cache.required("num_kv_heads").integer("num_kv_heads"),

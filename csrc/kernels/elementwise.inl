@@ -1,9 +1,10 @@
-// Operations on rows of codes, written once as docs/integer-semantics.md says them. Each kernels/*.cpp includes this file
-// in a namespace of its own and compiles it for its instructions: the same integers by construction, at the speed of the
-// vectors that the compiler makes of it. Nothing here may call templates of the standard library: their code would be
-// shared between processors. Parameters come by value, so that the compiler knows that no output changes them.
+// Operations on rows of codes, written once as docs/integer-semantics.md says them. Each kernels/*.cpp includes this
+// file in a namespace of its own and compiles it for its instructions: the same integers by construction, at the speed
+// of the vectors that the compiler makes of it. Nothing here may call templates of the standard library: their code
+// would be shared between processors. Parameters come by value, so that the compiler knows that no output changes them.
 //
-// A file for a processor defines …_vectors functions that do the first elements and say how many; loops here do the rest.
+// A file for a processor defines …_vectors functions that do the first elements and say how many; loops here do the
+// rest.
 
 // |value| < 2^31; the result may need 60 bits.
 static inline std::int64_t rescale(std::int64_t value, const Factor& by) {
@@ -41,7 +42,8 @@ static inline InverseRoot inverse_root(std::int64_t q) {
     return {(std::int64_t{1} << 61) / integer_sqrt(q << 2 * k), k};
 }
 
-// |n·value| ≤ √(n·q), so that with the raise of k − 12 bits it has no more than 27. Only a sum is taken from it where the mean is.
+// |n·value| ≤ √(n·q), so that with the raise of k − 12 bits it has no more than 27. Only a sum is taken from it where
+// the mean is.
 static inline bool narrow_norm(std::int64_t inverse, const NormKernel& op) {
     return inverse < std::int64_t{1} << 31 && !op.subtract_mean;
 }
@@ -56,7 +58,8 @@ static void norm_group(const In* __restrict x, Out* __restrict y, const NormKern
     }
     const std::int64_t mean = op.subtract_mean ? sum : 0, q = n * squares - mean * mean + op.epsilon;
     const auto [inverse, k] = inverse_root(q < 1 ? 1 : q);
-    const Factor standardize{inverse, std::int64_t{1} << (44 - k), 45 - k, narrow_norm(inverse, op), k > 12 ? k - 12 : 0};
+    const Factor standardize{inverse, std::int64_t{1} << (44 - k), 45 - k, narrow_norm(inverse, op),
+                             k > 12 ? k - 12 : 0};
     for (int i = norm_vectors(x, y, standardize, op); i < op.group; ++i) {
         const std::int64_t centred = n * ((std::int64_t{x[i]} - op.zero_point) << op.exponent[i]) - mean;
         const std::int64_t scaled = (rescale(centred, standardize) * op.gain[i] + (1 << 14)) >> 15;
@@ -81,13 +84,15 @@ static void rope_head(const In* __restrict x, Out* __restrict y, std::int64_t po
 // ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 template <class Out>
-static void table8(const std::uint8_t* __restrict x, Out* __restrict y, std::int64_t count, const Out* __restrict table) {
+static void table8(const std::uint8_t* __restrict x, Out* __restrict y, std::int64_t count,
+                   const Out* __restrict table) {
     for (std::int64_t i = table8_vectors(x, y, count, table); i < count; ++i) y[i] = table[x[i]];
 }
 
 // Entries for a uint8 output carry 7 bits of fraction.
 template <class Out>
-static void table16(const std::int16_t* __restrict x, Out* __restrict y, std::int64_t count, const std::int16_t* __restrict table) {
+static void table16(const std::int16_t* __restrict x, Out* __restrict y, std::int64_t count,
+                    const std::int16_t* __restrict table) {
     constexpr int kShift = sizeof(Out) == 1 ? 14 : 7;
     for (std::int64_t i = 0; i < count; ++i) {
         const int place = (x[i] + (1 << 15)) >> 7, fraction = x[i] & 127, low = table[place];
@@ -98,7 +103,8 @@ static void table16(const std::int16_t* __restrict x, Out* __restrict y, std::in
 // ── elementwise ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 template <class A, class B, class Out>
-static void multiply(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count, const MultiplyKernel op) {
+static void multiply(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count,
+                     const MultiplyKernel op) {
     for (std::int64_t i = multiply_vectors(a, b, y, count, op); i < count; ++i) {
         const std::int64_t product = (std::int64_t{a[i]} - op.zero_point_a) * (std::int64_t{b[i]} - op.zero_point_b);
         y[i] = requantize<Out>(product, op.by, op.to);
@@ -106,10 +112,11 @@ static void multiply(const A* __restrict a, const B* __restrict b, Out* __restri
 }
 
 template <class A, class B, class Out>
-static void add(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count, const AddKernel op) {
+static void add(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count,
+                const AddKernel op) {
     for (std::int64_t i = add_vectors(a, b, y, count, op); i < count; ++i) {
-        const std::int64_t sum =
-            rescale(std::int64_t{a[i]} - op.zero_point_a, op.by_a) + rescale(std::int64_t{b[i]} - op.zero_point_b, op.by_b);
+        const std::int64_t sum = rescale(std::int64_t{a[i]} - op.zero_point_a, op.by_a) +
+                                 rescale(std::int64_t{b[i]} - op.zero_point_b, op.by_b);
         y[i] = requantize<Out>(sum, op.by, op.to);
     }
 }

@@ -18,7 +18,9 @@ namespace {
 bool always() { return true; }
 
 #if defined(__x86_64__)
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); }
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
 
 bool has_avx_vnni() {
     unsigned a = 0, b = 0, c = 0, d = 0;
@@ -26,8 +28,9 @@ bool has_avx_vnni() {
 }
 
 bool has_avx512_vnni() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 #elif defined(__aarch64__)
 bool has_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
@@ -36,11 +39,11 @@ bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM); 
 
 }  // namespace
 
-#define MQ_DECLARE_KERNELS(isa)                            \
-    namespace isa {                                        \
-    void tile8(const Panel&, const Rows&, std::int32_t*);  \
-    void tile4(const Panel&, const Rows&, std::int32_t*);  \
-    extern const Elementwise kElementwise;                 \
+#define MQ_DECLARE_KERNELS(isa)                           \
+    namespace isa {                                       \
+    void tile8(const Panel&, const Rows&, std::int32_t*); \
+    void tile4(const Panel&, const Rows&, std::int32_t*); \
+    extern const Elementwise kElementwise;                \
     }
 
 MQ_DECLARE_KERNELS(scalar)

@@ -11,12 +11,13 @@ namespace mobilequant {
 
 // Functions on rows; index 0 is uint8, 1 is int16: of the inputs in their order, then of the output.
 struct Elementwise {
-    void (*norm[2][2])(const void* x, void* y, const NormKernel& op);  // one group
+    void (*norm[2][2])(const void* x, void* y, const NormKernel& op);                         // one group
     void (*rope[2][2])(const void* x, void* y, std::int64_t position, const RopeKernel& op);  // one head
     void (*table[2][2])(const void* x, void* y, std::int64_t count, const void* table);
     void (*multiply[2][2][2])(const void* a, const void* b, void* y, std::int64_t count, const MultiplyKernel& op);
     void (*add[2][2][2])(const void* a, const void* b, void* y, std::int64_t count, const AddKernel& op);
-    void (*finish[2])(const SumRows& sums, void* y, std::ptrdiff_t stride, const ChannelFactors& op);  // stride in bytes
+    void (*finish[2])(const SumRows& sums, void* y, std::ptrdiff_t stride,
+                      const ChannelFactors& op);  // stride in bytes
     void (*softmax[2][2])(const void* x, void* p, std::int32_t* e, std::int64_t count, const SoftmaxKernel& op);
 };
 

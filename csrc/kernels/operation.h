@@ -13,8 +13,8 @@ struct Format {
 
 // rescale(v) = (v · mantissa + half) >> shift, half = 2^(shift − 1)
 //
-// Where `narrow`, shift + raise is at least 33 and v · 2^raise fits 32 bits. The rounding half then has no bits in the low half of
-// a product, so that its high half alone is rounded and shifted, in 32-bit lanes:
+// Where `narrow`, shift + raise is at least 33 and v · 2^raise fits 32 bits. The rounding half then has no bits in the
+// low half of a product, so that its high half alone is rounded and shifted, in 32-bit lanes:
 //
 //   rescale(v) = (high32(v · 2^raise · mantissa) + 2^(shift + raise − 33)) >> (shift + raise − 32)
 constexpr int kNarrowShift = 33;
@@ -28,7 +28,9 @@ struct Factor {
 
 // Bits by which a number is raised before it is multiplied, and whether one of at most `bound` has room for them.
 constexpr int raise_of(int shift) { return shift < kNarrowShift ? kNarrowShift - shift : 0; }
-constexpr bool is_narrow(int shift, std::int64_t bound) { return bound <= (std::int64_t{1} << 31 >> raise_of(shift)) - 1; }
+constexpr bool is_narrow(int shift, std::int64_t bound) {
+    return bound <= (std::int64_t{1} << 31 >> raise_of(shift)) - 1;
+}
 
 // `bound`: what the magnitude of a rescaled number cannot exceed.
 constexpr Factor make_factor(std::int64_t mantissa, int shift, std::int64_t bound) {
@@ -49,7 +51,7 @@ struct NormKernel {
 
 struct RopeKernel {
     std::int32_t zero_point;
-    std::int32_t half, head_dim;  // 2 · half dimensions of a head turn
+    std::int32_t half, head_dim;    // 2 · half dimensions of a head turn
     const std::int16_t *cos, *sin;  // rows of half entries, one for each position
     Factor by;
     Format to;
@@ -71,10 +73,10 @@ struct AddKernel {
 //
 // Where `narrow`, all channels are (see Factor).
 struct ChannelFactors {
-    const std::int32_t* bias;      // with the zero point of the input
+    const std::int32_t* bias;  // with the zero point of the input
     const std::int32_t* mantissa;
-    const std::uint8_t* shift;     // narrow: shift + raise − 32
-    const std::uint8_t* raise;     // narrow only
+    const std::uint8_t* shift;  // narrow: shift + raise − 32
+    const std::uint8_t* raise;  // narrow only
     bool narrow;
     Format to;
 };

@@ -1,8 +1,8 @@
 // exponentials and shares of kernels/softmax.inl in the lanes of the including file.
 
 template <class In>
-static std::int64_t exponentials(const In* __restrict x, std::int32_t largest, std::int32_t* __restrict e, std::int64_t count,
-                                 const SoftmaxKernel op) {
+static std::int64_t exponentials(const In* __restrict x, std::int32_t largest, std::int32_t* __restrict e,
+                                 std::int64_t count, const SoftmaxKernel op) {
     constexpr std::int64_t kBlock = 2048 * kLanes;  // of 2^16 each: the sum of all lanes fits 32 bits
     const Lanes highest = set32(largest), one = set32(1), octave = set32(8), most = set32(17);
     std::int64_t total = 0, i = 0;
@@ -26,8 +26,8 @@ static std::int64_t exponentials(const In* __restrict x, std::int32_t largest, s
     return total;
 }
 
-static void shares(const std::int32_t* __restrict e, std::uint8_t* __restrict p, std::int64_t count, std::int64_t reciprocal, int m,
-                   std::int32_t qmax) {
+static void shares(const std::int32_t* __restrict e, std::uint8_t* __restrict p, std::int64_t count,
+                   std::int64_t reciprocal, int m, std::int32_t qmax) {
     const Multiplier factor(set32(static_cast<std::int32_t>(reciprocal)));
     const Lanes shift = set32(m - 32), most = set32(qmax);
     const Lanes half = set32(1 << (m - 33));

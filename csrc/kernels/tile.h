@@ -3,7 +3,8 @@
 //   panel     32 output channels of a matrix, its columns in groups of four:
 //
 //     8 bits    [columns/4] [32 channels] [4 columns]      one byte each: 128 bytes per group of columns
-//     4 bits    [columns/8] [32 channels] [4 columns]      the low nibble belongs to columns 8j … 8j+3, the high one to the
+//     4 bits    [columns/8] [32 channels] [4 columns]      the low nibble belongs to columns 8j … 8j+3, the high one to
+// the
 //                                                          next four; two's complement
 //
 // Columns are padded to a multiple of 8 with weights of 0; rows of codes may be read up to there and hold anything.

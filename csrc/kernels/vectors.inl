@@ -1,5 +1,5 @@
-// The first elements of the operations of kernels/elementwise.inl, in the lanes of the including file: whole vectors, where
-// factors are narrow.
+// The first elements of the operations of kernels/elementwise.inl, in the lanes of the including file: whole vectors,
+// where factors are narrow.
 
 struct NarrowFactor {
     Multiplier mantissa;
@@ -73,8 +73,8 @@ static int rope_vectors(const In* __restrict x, Out* __restrict y, const std::in
 }
 
 template <class A, class B, class Out>
-static std::int64_t multiply_vectors(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count,
-                                     const MultiplyKernel& op) {
+static std::int64_t multiply_vectors(const A* __restrict a, const B* __restrict b, Out* __restrict y,
+                                     std::int64_t count, const MultiplyKernel& op) {
     if (!op.by.narrow) return 0;
     const Lanes zero_a = set32(op.zero_point_a), zero_b = set32(op.zero_point_b);
     const NarrowFactor by(op.by);
@@ -88,7 +88,8 @@ static std::int64_t multiply_vectors(const A* __restrict a, const B* __restrict 
 }
 
 template <class A, class B, class Out>
-static std::int64_t add_vectors(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count, const AddKernel& op) {
+static std::int64_t add_vectors(const A* __restrict a, const B* __restrict b, Out* __restrict y, std::int64_t count,
+                                const AddKernel& op) {
     if (!op.by_a.narrow || !op.by_b.narrow || !op.by.narrow) return 0;
     const Lanes zero_a = set32(op.zero_point_a), zero_b = set32(op.zero_point_b);
     const NarrowFactor by_a(op.by_a), by_b(op.by_b), by(op.by);

@@ -31,7 +31,8 @@ class Parser {
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
 
     void skip_space() {
-        while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r'))
+        while (at_ < text_.size() &&
+               (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r'))
             ++at_;
     }
 
@@ -44,13 +45,20 @@ class Parser {
         if (depth > kMaxDepth) fail("too many levels");
         skip_space();
         switch (peek()) {
-            case '{': return object(depth);
-            case '[': return array(depth);
-            case '"': return Json(string());
-            case 't': return literal("true", Json(true));
-            case 'f': return literal("false", Json(false));
-            case 'n': return literal("null", Json());
-            default: return number();
+            case '{':
+                return object(depth);
+            case '[':
+                return array(depth);
+            case '"':
+                return Json(string());
+            case 't':
+                return literal("true", Json(true));
+            case 'f':
+                return literal("false", Json(false));
+            case 'n':
+                return literal("null", Json());
+            default:
+                return number();
         }
     }
 
@@ -154,7 +162,8 @@ class Parser {
         }
         constexpr std::uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};
         const bool half = point >= 0xD800 && point <= 0xDFFF;
-        if (first < 0xC0 || first > 0xF7 || half || point < kSmallest[more] || point > 0x10FFFF) fail("bytes that are no UTF-8");
+        if (first < 0xC0 || first > 0xF7 || half || point < kSmallest[more] || point > 0x10FFFF)
+            fail("bytes that are no UTF-8");
         append_utf8(out, point);
     }
 
@@ -195,7 +204,8 @@ class Parser {
         if (point < 0x10000) {
             return put(0xE0 | point >> 12), put(0x80 | (point >> 6 & 63)), put(0x80 | (point & 63));
         }
-        put(0xF0 | point >> 18), put(0x80 | (point >> 12 & 63)), put(0x80 | (point >> 6 & 63)), put(0x80 | (point & 63));
+        put(0xF0 | point >> 18), put(0x80 | (point >> 12 & 63)), put(0x80 | (point >> 6 & 63)),
+            put(0x80 | (point & 63));
     }
 
     std::string_view text_, where_;

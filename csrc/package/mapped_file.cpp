@@ -19,7 +19,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     // Not waiting: a pipe of that name would keep us until somebody writes to it.
     const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) refuse(std::strerror(errno));
-    struct stat about {};
+    struct stat about{};
     const bool plain = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
     size_ = plain ? static_cast<std::size_t>(about.st_size) : 0;
     void* mapped = size_ ? mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0) : nullptr;
@@ -44,7 +44,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {
-    if (part.data() < data_ || part.data() + part.size() > data_ + size_) return;  // of a package that was read from memory
+    if (part.data() < data_ || part.data() + part.size() > data_ + size_)
+        return;  // of a package that was read from memory
     const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     const auto first = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;  // whole pages only
     const auto last = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;

@@ -31,7 +31,8 @@ void check_listed(const Json& files, std::span<const std::byte> file, const std:
     require(entry, "package.json does not list " + name);
     const Json *bytes = entry->find("bytes"), *sha256 = entry->find("sha256");
     require(bytes && sha256, "package.json says no size or hash of " + name);
-    require(bytes->integer(name) == static_cast<std::int64_t>(file.size()), name + " has another size than package.json says");
+    require(bytes->integer(name) == static_cast<std::int64_t>(file.size()),
+            name + " has another size than package.json says");
     require(sha256->string(name) == hexadecimal(mobilequant::sha256(file)), name + " was changed after it was written");
 }
 
@@ -40,7 +41,8 @@ MappedFile open_inside(const std::filesystem::path& folder, const char* name) {
     std::error_code error;
     const auto real = std::filesystem::canonical(folder / name, error);
     require(!error, (folder / name).string() + ": " + error.message());
-    require(real.parent_path() == std::filesystem::canonical(folder), std::string(name) + " is a link out of the package");
+    require(real.parent_path() == std::filesystem::canonical(folder),
+            std::string(name) + " is a link out of the package");
     return MappedFile(real);
 }
 

@@ -37,9 +37,7 @@ class Package {
 
   private:
     Package(std::vector<Constant> constants, Graph graph, std::optional<std::int32_t> leading_token)
-        : constants_(std::move(constants)),
-          graph_(std::move(graph)),
-          leading_token_(leading_token) {}
+        : constants_(std::move(constants)), graph_(std::move(graph)), leading_token_(leading_token) {}
 
     MappedFile weights_;               // empty where they were read from memory
     std::vector<Constant> constants_;  // the graph points into it

@@ -51,7 +51,8 @@ StoredArray read_array(const Json& entry, const std::string& where, std::span<co
 
 }  // namespace
 
-std::map<std::string, StoredArray, std::less<>> read_safetensors(std::span<const std::byte> file, const std::string& where) {
+std::map<std::string, StoredArray, std::less<>> read_safetensors(std::span<const std::byte> file,
+                                                                 const std::string& where) {
     require(file.size() >= kLengthBytes, where + " is too short to be a safetensors file");
     std::uint64_t length;
     std::memcpy(&length, file.data(), kLengthBytes);

@@ -16,9 +16,10 @@ struct StoredArray {
     std::span<const std::byte> bytes;
 };
 
-// All arrays by name. They lie side by side, without gaps, and together fill the file; each begins at a multiple of the size
-// of its elements, counted in memory.
+// All arrays by name. They lie side by side, without gaps, and together fill the file; each begins at a multiple of the
+// size of its elements, counted in memory.
 // Throws PackageError: the header is no such header, or an array does not fit its bytes.
-std::map<std::string, StoredArray, std::less<>> read_safetensors(std::span<const std::byte> file, const std::string& where);
+std::map<std::string, StoredArray, std::less<>> read_safetensors(std::span<const std::byte> file,
+                                                                 const std::string& where);
 
 }  // namespace mobilequant

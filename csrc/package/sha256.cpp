@@ -113,10 +113,12 @@ Digest sha256(std::span<const std::byte> data, ShaCode code) {
     const std::size_t rest = data.size() - whole * kBlock, length = rest + 9 > kBlock ? 2 * kBlock : kBlock;
     if (rest) std::memcpy(tail.data(), data.data() + whole * kBlock, rest);
     tail[rest] = std::byte{0x80};
-    for (std::size_t i = 0; i < 8; ++i) tail[length - 1 - i] = static_cast<std::byte>(std::uint64_t{data.size()} * 8 >> 8 * i);
+    for (std::size_t i = 0; i < 8; ++i)
+        tail[length - 1 - i] = static_cast<std::byte>(std::uint64_t{data.size()} * 8 >> 8 * i);
     blocks(state, tail.data(), length / kBlock);
     Digest digest;
-    for (std::size_t i = 0; i < digest.size(); ++i) digest[i] = static_cast<std::uint8_t>(state[i / 4] >> (24 - 8 * (i % 4)));
+    for (std::size_t i = 0; i < digest.size(); ++i)
+        digest[i] = static_cast<std::uint8_t>(state[i / 4] >> (24 - 8 * (i % 4)));
     return digest;
 }
 

@@ -19,7 +19,8 @@ std::size_t round_up(std::size_t size, std::size_t unit) {
 
 // A mapping that begins at a huge page: one page too many is mapped, and both ends are given back.
 std::byte* map_aligned(std::size_t size) {
-    void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapped =
+        mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     auto* first = static_cast<std::byte*>(mapped);
     const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(first) % kHugePage) % kHugePage;
@@ -43,6 +44,8 @@ AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
     std::memset(data_.get(), 0, whole);
 }
 
-void AlignedBytes::Free::operator()(std::byte* data) const { mapped ? static_cast<void>(munmap(data, mapped)) : std::free(data); }
+void AlignedBytes::Free::operator()(std::byte* data) const {
+    mapped ? static_cast<void>(munmap(data, mapped)) : std::free(data);
+}
 
 }  // namespace mobilequant

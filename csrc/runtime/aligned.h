@@ -1,5 +1,5 @@
-// Memory that begins at a cache line and is zero until it is written. Large blocks are mapped, in huge pages where the system
-// has them: a walk through weights misses fewer translations, and pages that are never touched cost nothing.
+// Memory that begins at a cache line and is zero until it is written. Large blocks are mapped, in huge pages where the
+// system has them: a walk through weights misses fewer translations, and pages that are never touched cost nothing.
 #pragma once
 
 #include <cstddef>

@@ -23,8 +23,8 @@ std::size_t most(const Plan& plan, Bytes bytes) {
 
 }  // namespace
 
-Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes,
-                     std::size_t scratch_bytes)
+Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members,
+                     std::size_t common_bytes, std::size_t scratch_bytes)
     : max_rows_(max_rows),
       shared_(shared_bytes * static_cast<std::size_t>(max_rows)),
       rows_(row_bytes * static_cast<std::size_t>(max_rows)),
@@ -32,7 +32,8 @@ Workspace::Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64
     for (int member = 0; member < members; ++member) own_.emplace_back(row_bytes), scratch_.emplace_back(scratch_bytes);
 }
 
-Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options) : Engine(Package::open(folder), options) {}
+Engine::Engine(const std::filesystem::path& folder, const EngineOptions& options)
+    : Engine(Package::open(folder), options) {}
 
 Engine::Engine(Package package, const EngineOptions& options)
     : package_(std::move(package)),
@@ -55,7 +56,8 @@ Session::Session(Engine& engine, std::int64_t capacity)
       position_(engine.graph().num_prefix),
       capacity_(capacity_of(engine.graph(), capacity)),
       workspace_(engine.plan_.shared_bytes, engine.plan_.row_bytes, engine.keep_ == Keep::all ? capacity_ : kChunk,
-                 engine.team_.size(), most(engine.plan_, [&](const Step& step) { return step.common_bytes(capacity_); }),
+                 engine.team_.size(),
+                 most(engine.plan_, [&](const Step& step) { return step.common_bytes(capacity_); }),
                  most(engine.plan_, [&](const Step& step) { return step.scratch_bytes(capacity_); })) {
     for (const Cache& cache : engine.graph().caches)
         caches_.emplace_back(cache, engine.graph().num_prefix, capacity_, key_weight(engine.kernels_));
@@ -68,7 +70,8 @@ void Session::require_valid(std::span<const std::int32_t> tokens) const {
             throw UsageError("token " + std::to_string(token) + " is outside the vocabulary of " +
                              std::to_string(engine_.graph().vocab_size));
     if (static_cast<std::int64_t>(tokens.size()) > room())
-        throw UsageError("the context has room for " + std::to_string(room()) + " more tokens, not " + std::to_string(tokens.size()));
+        throw UsageError("the context has room for " + std::to_string(room()) + " more tokens, not " +
+                         std::to_string(tokens.size()));
 }
 
 void Session::run(std::span<const std::int32_t> tokens, std::vector<std::int16_t>& logits, bool only_last) {
@@ -78,7 +81,8 @@ void Session::run(std::span<const std::int32_t> tokens, std::vector<std::int16_t
     const Place& place = engine_.plan_.places[static_cast<std::size_t>(engine_.graph().output)];
     logits.clear();
     for (std::int64_t done = 0; done < count; done += kChunk) {
-        const auto part = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(std::min(kChunk, count - done)));
+        const auto part =
+            tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(std::min(kChunk, count - done)));
         const auto rows = static_cast<std::int64_t>(part.size());
         run_chunk(part, only_last, nullptr);
         for (std::int64_t row = only_last ? rows - 1 : 0; row < rows; ++row) {
@@ -131,7 +135,8 @@ TracedTensor Session::rows_of(int tensor, std::int64_t rows) {
     const std::size_t bytes = static_cast<std::size_t>(about.channels) * about.code_bytes();
     TracedTensor found{tensor, {rows, about.channels}, {}};
     for (std::int64_t row = 0; row < rows; ++row) {
-        const std::byte* codes = workspace_.row(engine_.plan_.places[static_cast<std::size_t>(tensor)], row, 0, rows == 1);
+        const std::byte* codes =
+            workspace_.row(engine_.plan_.places[static_cast<std::size_t>(tensor)], row, 0, rows == 1);
         found.codes.insert(found.codes.end(), codes, codes + bytes);
     }
     return found;

@@ -16,7 +16,8 @@ void FactorTable::set(std::int64_t channel, std::int32_t bias, std::int32_t mant
 }
 
 void FactorTable::finish() {
-    for (std::size_t c = 0; narrow_ && c < shift_.size(); ++c) shift_[c] = static_cast<std::uint8_t>(shift_[c] + raise_[c] - 32);
+    for (std::size_t c = 0; narrow_ && c < shift_.size(); ++c)
+        shift_[c] = static_cast<std::uint8_t>(shift_[c] + raise_[c] - 32);
 }
 
 }  // namespace mobilequant

@@ -21,7 +21,12 @@ class FactorTable {
     void finish();
 
     ChannelFactors from(std::int64_t channel) const {
-        return {bias_.data() + channel, mantissa_.data() + channel, shift_.data() + channel, raise_.data() + channel, narrow_, to_};
+        return {bias_.data() + channel,
+                mantissa_.data() + channel,
+                shift_.data() + channel,
+                raise_.data() + channel,
+                narrow_,
+                to_};
     }
 
     // Ask for the factors of a panel, which are far away where a model is read once for each token.

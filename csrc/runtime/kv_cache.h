@@ -17,7 +17,8 @@ namespace mobilequant {
 
 class KVCache {
   public:
-    // Room for `capacity` positions; the first hold the constant prefix. `key_weight` stands before Σ of a key's codes in its bias.
+    // Room for `capacity` positions; the first hold the constant prefix. `key_weight` stands before Σ of a key's codes
+    // in its bias.
     KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight);
 
     // Codes (D) of one head at a position.

@@ -34,7 +34,8 @@ std::vector<MatrixStore::Group> MatrixStore::make_matrices(const std::vector<Wal
 void MatrixStore::place(const std::vector<Group>& groups, int members) {
     std::size_t total = 0;
     for (const Group& group : groups)
-        for (const PackedMatrix* matrix : group) total += matrix->panel_bytes() * static_cast<std::size_t>(matrix->panels());
+        for (const PackedMatrix* matrix : group)
+            total += matrix->panel_bytes() * static_cast<std::size_t>(matrix->panels());
     memory_ = AlignedBytes(total);
     std::byte* next = memory_.data();
     for (int member = 0; member < members; ++member) {

@@ -1,6 +1,6 @@
-// All weight matrices of a graph, packed into one block of memory in the order in which each thread reads them: one token is one
-// walk of each thread through its part. (Two streams that take turns, such as gate and up of an MLP, came to 11 GB/s where one
-// gives 28.)
+// All weight matrices of a graph, packed into one block of memory in the order in which each thread reads them: one
+// token is one walk of each thread through its part. (Two streams that take turns, such as gate and up of an MLP, came
+// to 11 GB/s where one gives 28.)
 #pragma once
 
 #include <map>
@@ -21,8 +21,8 @@ using Walk = std::vector<const Linear*>;
 
 class MatrixStore {
   public:
-    // `walks` in running order. Members of the team pack different matrices; what was read of `file`, which holds the codes, is
-    // released. Throws PackageError: groups of columns that no kernel knows.
+    // `walks` in running order. Members of the team pack different matrices; what was read of `file`, which holds the
+    // codes, is released. Throws PackageError: groups of columns that no kernel knows.
     MatrixStore(const std::vector<Walk>& walks, const MappedFile& file, Team& team);
 
     // The matrix of these codes, and of the multipliers of their groups or nullptr.

@@ -56,11 +56,12 @@ std::vector<Draft> draft_attention(const Graph& graph) {
     return drafts;
 }
 
-// An activation function behind a matrix, and the product of the two matrices of a gated MLP, are done with the channels that
-// a member has just computed. What lies between them must have no other reader.
+// An activation function behind a matrix, and the product of the two matrices of a gated MLP, are done with the
+// channels that a member has just computed. What lies between them must have no other reader.
 class Fusion {
   public:
-    Fusion(const Graph& graph, std::vector<Draft> drafts) : graph_(graph), drafts_(std::move(drafts)), uses_(graph.tensors.size()) {
+    Fusion(const Graph& graph, std::vector<Draft> drafts)
+        : graph_(graph), drafts_(std::move(drafts)), uses_(graph.tensors.size()) {
         for (std::size_t s = 0; s < drafts_.size(); ++s) {
             for (const int input : drafts_[s].inputs) ++uses_[static_cast<std::size_t>(input)];
             by_output_[drafts_[s].output] = s;
@@ -89,7 +90,8 @@ class Fusion {
         return alone(tensor) && draft.ops.size() == 2 && std::holds_alternative<Table>(graph_.ops[draft.ops.back()]);
     }
     bool gated(const std::vector<int>& inputs) const {
-        return (activation_alone(inputs[0]) && linear_alone(inputs[1])) || (linear_alone(inputs[0]) && activation_alone(inputs[1]));
+        return (activation_alone(inputs[0]) && linear_alone(inputs[1])) ||
+               (linear_alone(inputs[0]) && activation_alone(inputs[1]));
     }
 
     // The steps that compute the inputs of this one become part of it.
@@ -111,8 +113,9 @@ class Fusion {
     std::map<int, std::size_t> by_output_;
 };
 
-// Slots of one pool: a tensor takes the smallest free one that is large enough. Rows lie as far apart as the slot is long,
-// so that row r of every tensor in it lies where row r of the others lay: a member that computes rows meets only its own.
+// Slots of one pool: a tensor takes the smallest free one that is large enough. Rows lie as far apart as the slot is
+// long, so that row r of every tensor in it lies where row r of the others lay: a member that computes rows meets only
+// its own.
 class Pool {
   public:
     Place take(std::size_t bytes, bool shared) {
@@ -136,7 +139,8 @@ class Pool {
     std::size_t size_ = 0;
 };
 
-std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, Pool& shared, Pool& rows) {
+std::vector<Place> place_tensors(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, Pool& shared,
+                                 Pool& rows) {
     std::vector<Place> places(graph.tensors.size(), Place{});
     std::vector<std::size_t> last_use(graph.tensors.size(), 0);
     for (std::size_t s = 0; s < drafts.size(); ++s)
@@ -168,7 +172,8 @@ class Meeting {
 
     bool needed(const Draft& draft, const std::vector<Place>& places) {
         bool meet = false;
-        for (const int input : draft.inputs) meet |= conflicts(places[static_cast<std::size_t>(input)], draft.by_rows, written_);
+        for (const int input : draft.inputs)
+            meet |= conflicts(places[static_cast<std::size_t>(input)], draft.by_rows, written_);
         const Place& output = places[static_cast<std::size_t>(draft.output)];
         meet |= conflicts(output, draft.by_rows, written_) || conflicts(output, draft.by_rows, read_);
         if (meet) written_.clear(), read_.clear();
@@ -183,8 +188,8 @@ class Meeting {
     };
     using Touches = std::map<std::pair<bool, std::size_t>, Touch>;
 
-    // Rows of a slot that rows touched are a member's own; all other mixtures need a meeting. In a call of a single row, slots
-    // that are not shared are a member's own in any case.
+    // Rows of a slot that rows touched are a member's own; all other mixtures need a meeting. In a call of a single
+    // row, slots that are not shared are a member's own in any case.
     bool conflicts(const Place& place, bool by_rows, const Touches& touches) const {
         if (single_ && !place.shared) return false;
         const auto found = touches.find({place.shared, place.offset});
@@ -284,7 +289,8 @@ std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts)
     return walks;
 }
 
-Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices) {
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels,
+               const MatrixStore& matrices) {
     Pool shared, rows;
     std::vector<Place> places = place_tensors(graph, drafts, keep, shared, rows);
     Plan plan{{}, std::move(places), shared.size(), rows.size(), last_attention(graph, drafts)};

@@ -40,6 +40,7 @@ std::vector<Draft> draft_steps(const Graph& graph, Keep keep);
 std::vector<Walk> walks_of(const Graph& graph, const std::vector<Draft>& drafts);
 
 // The graph, kernels and matrices must outlive the plan.
-Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels, const MatrixStore& matrices);
+Plan make_plan(const Graph& graph, const std::vector<Draft>& drafts, Keep keep, const Kernels& kernels,
+               const MatrixStore& matrices);
 
 }  // namespace mobilequant

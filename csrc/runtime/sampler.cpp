@@ -12,7 +12,8 @@ namespace {
 constexpr int kPowerBits = 30, kOctaveBits = 8, kMantissaBits = 31;
 constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;  // a share of 1
 constexpr double kLog2E = 1.4426950408889634;
-constexpr double kLargestFactor = 1 << kPowerBits;  // octaves per step of a logit: beyond, only equals of the first remain
+constexpr double kLargestFactor =
+    1 << kPowerBits;  // octaves per step of a logit: beyond, only equals of the first remain
 
 const Sampling& checked(const Sampling& sampling) {
     const auto demand = [](bool holds, const char* broken) {
@@ -21,7 +22,8 @@ const Sampling& checked(const Sampling& sampling) {
     demand(sampling.temperature >= 0 && sampling.temperature <= 100, "the temperature must be 0 to 100");
     demand(sampling.top_k >= 0, "top_k must be 0 or more");
     demand(sampling.top_p > 0 && sampling.top_p <= 1, "top_p must be more than 0 and at most 1");
-    demand(sampling.repetition_penalty >= 0.01 && sampling.repetition_penalty <= 100, "the repetition penalty must be 0.01 to 100");
+    demand(sampling.repetition_penalty >= 0.01 && sampling.repetition_penalty <= 100,
+           "the repetition penalty must be 0.01 to 100");
     return sampling;
 }
 
@@ -46,7 +48,8 @@ Sampler::Sampler(const Sampling& sampling, double scale)
     divide_ = factor(1 / sampling.repetition_penalty);
     octaves_ = factor(sampling.temperature > 0 ? scale * kLog2E / sampling.temperature * (1 << kOctaveBits) : 1);
     for (std::size_t j = 0; j < power_.size(); ++j)
-        power_[j] = static_cast<std::uint64_t>(std::nearbyint(std::exp2(kPowerBits - static_cast<double>(j) / (1 << kOctaveBits))));
+        power_[j] = static_cast<std::uint64_t>(
+            std::nearbyint(std::exp2(kPowerBits - static_cast<double>(j) / (1 << kOctaveBits))));
 }
 
 std::int32_t Sampler::choose(std::span<const std::int16_t> logits, std::span<const std::int32_t> before) {

@@ -9,10 +9,11 @@
 namespace mobilequant {
 
 struct Sampling {
-    double temperature = 0;         // 0: the likeliest token
-    std::int64_t top_k = 0;         // 0: all
-    double top_p = 1;               // least share of probability that the candidates hold
-    double repetition_penalty = 1;  // logits of tokens that stand already: divided where positive, multiplied where negative
+    double temperature = 0;  // 0: the likeliest token
+    std::int64_t top_k = 0;  // 0: all
+    double top_p = 1;        // least share of probability that the candidates hold
+    double repetition_penalty =
+        1;  // logits of tokens that stand already: divided where positive, multiplied where negative
     std::uint64_t seed = 0;
 };
 

@@ -19,16 +19,18 @@ struct Place {
     std::size_t offset, stride;
 };
 
-// Memory of one call: rows of all tensors. A single row that every member computes for itself lies once for each of them.
+// Memory of one call: rows of all tensors. A single row that every member computes for itself lies once for each of
+// them.
 class Workspace {
   public:
-    Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members, std::size_t common_bytes,
-              std::size_t scratch_bytes);
+    Workspace(std::size_t shared_bytes, std::size_t row_bytes, std::int64_t max_rows, int members,
+              std::size_t common_bytes, std::size_t scratch_bytes);
 
     std::byte* row(const Place& place, std::int64_t row, int member, bool single) {
         const std::int64_t scale = single ? 1 : max_rows_;
         AlignedBytes& pool = place.shared ? shared_ : single ? own_[static_cast<std::size_t>(member)] : rows_;
-        return pool.data() + place.offset * static_cast<std::size_t>(scale) + place.stride * static_cast<std::size_t>(row);
+        return pool.data() + place.offset * static_cast<std::size_t>(scale) +
+               place.stride * static_cast<std::size_t>(row);
     }
 
     std::int64_t max_rows() const { return max_rows_; }
@@ -80,7 +82,8 @@ class Step {
     virtual bool by_rows() const = 0;
     virtual void run(const Call& call, const Member& member) const = 0;
 
-    // Bytes that it needs of Workspace::common and of each member's scratch where a sequence may have so many positions.
+    // Bytes that it needs of Workspace::common and of each member's scratch where a sequence may have so many
+    // positions.
     virtual std::size_t common_bytes(std::int64_t /*positions*/) const { return 0; }
     virtual std::size_t scratch_bytes(std::int64_t /*positions*/) const { return 0; }
 };

@@ -7,8 +7,8 @@
 namespace mobilequant {
 namespace {
 
-// Long enough for what another member still has to do between two barriers, short enough to cost a busy machine nothing:
-// a waiting thread that never sleeps takes the core from the one that it waits for.
+// Long enough for what another member still has to do between two barriers, short enough to cost a busy machine
+// nothing: a waiting thread that never sleeps takes the core from the one that it waits for.
 constexpr int kLooks = 4000;
 
 void pause_thread() {

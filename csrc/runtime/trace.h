@@ -26,7 +26,8 @@ class Trace {
     // (S) codes of one head and row.
     std::byte* row(int tensor, std::int64_t head, std::int64_t row) {
         auto& [square, code_bytes] = squares_.at(tensor);
-        return square.codes.data() + static_cast<std::size_t>((head * square.shape[1] + row) * square.shape[2]) * code_bytes;
+        return square.codes.data() +
+               static_cast<std::size_t>((head * square.shape[1] + row) * square.shape[2]) * code_bytes;
     }
     bool has(int tensor) const { return squares_.contains(tensor); }
     TracedTensor take(int tensor) { return std::move(squares_.at(tensor).first); }

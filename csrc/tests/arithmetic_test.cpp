@@ -64,7 +64,8 @@ void rescales() {
     Draw draw(3);
     for (int i = 0; i < 200'000; ++i) {
         const int shift = draw.edgy(2, 62);
-        const Factor by = make_factor(draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1), shift, std::int64_t{1} << 31);
+        const Factor by =
+            make_factor(draw.edgy<std::int64_t>(0, (std::int64_t{1} << 31) - 1), shift, std::int64_t{1} << 31);
         const std::int64_t value = draw.edgy<std::int64_t>(-(std::int64_t{1} << 31) + 1, (std::int64_t{1} << 31) - 1);
         const Wide exact = (Wide{value} * by.mantissa + (Wide{1} << (shift - 1))) >> shift;
         CHECK(rescale(value, by) == exact);
@@ -122,9 +123,11 @@ void softmaxes() {
 void divisions() {
     Draw draw(5);
     for (int i = 0; i < 300'000; ++i) {
-        const std::int64_t total = draw.once_in(3) ? draw.in<std::int64_t>(1 << 16, 1 << 20) : draw.in<std::int64_t>(1 << 16, (std::int64_t{1} << 36) - 1);
+        const std::int64_t total = draw.once_in(3) ? draw.in<std::int64_t>(1 << 16, 1 << 20)
+                                                   : draw.in<std::int64_t>(1 << 16, (std::int64_t{1} << 36) - 1);
         const int m = 18 + 64 - __builtin_clzll(static_cast<unsigned long long>(total));
-        const std::int64_t reciprocal = ((std::int64_t{256} << m) + total - 1) / total, half = std::int64_t{1} << (m - 1);
+        const std::int64_t reciprocal = ((std::int64_t{256} << m) + total - 1) / total,
+                           half = std::int64_t{1} << (m - 1);
         // where the quotient changes, and at random
         const std::int64_t step = (total * (2 * draw.in(0, 255) + 1) + 511) / 512;
         for (const std::int64_t e : {step - 1, step, step + 1, draw.in<std::int64_t>(0, 1 << 16)}) {

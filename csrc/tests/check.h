@@ -33,4 +33,5 @@ inline int result() {
 
 #define CHECK(condition) mobilequant::test::check((condition), __FILE__, __LINE__, #condition)
 // `context` says of what: a name, numbers
-#define CHECK_FOR(context, condition) mobilequant::test::check((condition), __FILE__, __LINE__, (context) + (": " #condition))
+#define CHECK_FOR(context, condition) \
+    mobilequant::test::check((condition), __FILE__, __LINE__, (context) + (": " #condition))

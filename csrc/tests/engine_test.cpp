@@ -1,4 +1,5 @@
-// Packages run: `engine_test PACKAGE…`. Every kind of kernels and any number of threads give the logits of the scalar ones.
+// Packages run: `engine_test PACKAGE…`. Every kind of kernels and any number of threads give the logits of the scalar
+// ones.
 #include "runtime/engine.h"
 
 #include <numeric>
@@ -17,7 +18,8 @@ using Logits = std::vector<std::int16_t>;
 Tokens any_tokens(const Graph& graph, std::int64_t count) {
     test::Draw draw(1);
     Tokens tokens(static_cast<std::size_t>(count));
-    for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(draw.in<std::int64_t>(0, graph.vocab_size - 1));
+    for (std::int32_t& token : tokens)
+        token = static_cast<std::int32_t>(draw.in<std::int64_t>(0, graph.vocab_size - 1));
     return tokens;
 }
 
@@ -44,8 +46,8 @@ void same_logits(const std::string& folder) {
             Engine engine(folder, {threads, kernels.name});
             for (const std::size_t part : {std::size_t{1}, std::size_t{13}, tokens.size()}) {
                 if (part == 1 && threads == 8) continue;  // eight threads that meet on two cores for every token: slow
-                CHECK_FOR(folder + ", " + std::string(kernels.name) + ", " + std::to_string(threads) + " threads, parts of " +
-                              std::to_string(part),
+                CHECK_FOR(folder + ", " + std::string(kernels.name) + ", " + std::to_string(threads) +
+                              " threads, parts of " + std::to_string(part),
                           in_parts(engine, tokens, part) == expected);
             }
         }

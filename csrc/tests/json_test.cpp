@@ -13,7 +13,9 @@ namespace {
 using namespace std::string_literals;
 
 Json parse(const std::string& text) { return Json::parse(text, "text"); }
-bool refused(const std::string& text) { return test::throws<PackageError>([&] { parse(text); }); }
+bool refused(const std::string& text) {
+    return test::throws<PackageError>([&] { parse(text); });
+}
 
 void accepted() {
     CHECK(parse(" { } ").object("o").empty() && parse("[]").array("a").empty());
@@ -32,17 +34,68 @@ void accepted() {
 }
 
 void refused_all() {
-    const std::string texts[] = {
-        "", " ", "{", "}", "[", "]", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{1:1}", "{\"a\":1 \"b\":2}",
-        "tru", "nul", "True", "NaN", "Infinity", "-", "+1", "01", "-01", "1.", ".5", "1e", "1e+", "0x1", "1 1", "[1] x",
-        "9223372036854775808", "-9223372036854775809", "1e999", "\"", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\\u-123\"",
-        "\"\\ud800\"", "\"\\ud800x\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"a\nb\"", "\"a\tb\"", "'a'", "\"\\", "\"\\u",
-        "{\"a\":1,\"a\":2}", "{\"a\":{\"b\":1,\"\\u0062\":2}}", "// comment\n1", "\xEF\xBB\xBF 1", "1\0"s, "\0"s, "[\0]"s};
+    const std::string texts[] = {"",
+                                 " ",
+                                 "{",
+                                 "}",
+                                 "[",
+                                 "]",
+                                 "[1,]",
+                                 "[,1]",
+                                 "[1 2]",
+                                 "{\"a\"}",
+                                 "{\"a\":}",
+                                 "{\"a\":1,}",
+                                 "{a:1}",
+                                 "{1:1}",
+                                 "{\"a\":1 \"b\":2}",
+                                 "tru",
+                                 "nul",
+                                 "True",
+                                 "NaN",
+                                 "Infinity",
+                                 "-",
+                                 "+1",
+                                 "01",
+                                 "-01",
+                                 "1.",
+                                 ".5",
+                                 "1e",
+                                 "1e+",
+                                 "0x1",
+                                 "1 1",
+                                 "[1] x",
+                                 "9223372036854775808",
+                                 "-9223372036854775809",
+                                 "1e999",
+                                 "\"",
+                                 "\"\\\"",
+                                 "\"\\x\"",
+                                 "\"\\u12\"",
+                                 "\"\\u12g4\"",
+                                 "\"\\u-123\"",
+                                 "\"\\ud800\"",
+                                 "\"\\ud800x\"",
+                                 "\"\\ud800\\u0041\"",
+                                 "\"\\udc00\"",
+                                 "\"a\nb\"",
+                                 "\"a\tb\"",
+                                 "'a'",
+                                 "\"\\",
+                                 "\"\\u",
+                                 "{\"a\":1,\"a\":2}",
+                                 "{\"a\":{\"b\":1,\"\\u0062\":2}}",
+                                 "// comment\n1",
+                                 "\xEF\xBB\xBF 1",
+                                 "1\0"s,
+                                 "\0"s,
+                                 "[\0]"s};
     for (const std::string& text : texts) CHECK_FOR(text, refused(text));
     CHECK(refused(std::string(100, '[') + std::string(100, ']')));
     CHECK(refused(std::string(5'000'000, '[')));  // depth is bounded: no recursion that eats the stack
     // no text of bytes that are no UTF-8: over-long, cut, beyond the last, halves of pairs
-    for (const char* bytes : {"\"\x80\"", "\"\xC0\x80\"", "\"\xC3\"", "\"\xE2\x82\"", "\"\xED\xA0\x80\"", "\"\xF4\x90\x80\x80\"", "\"\xFF\""})
+    for (const char* bytes : {"\"\x80\"", "\"\xC0\x80\"", "\"\xC3\"", "\"\xE2\x82\"", "\"\xED\xA0\x80\"",
+                              "\"\xF4\x90\x80\x80\"", "\"\xFF\""})
         CHECK_FOR(std::string(bytes), refused(bytes));
     CHECK(!refused("\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\""));
 }
@@ -50,7 +103,8 @@ void refused_all() {
 // Every beginning of a document is refused, or is one.
 void cut() {
     const std::string text = R"({"a": [1, -2.5e3, "x\u00e9\\", null, true, false], "b": {"c": {}}})";
-    for (std::size_t length = 0; length < text.size(); ++length) CHECK_FOR(text.substr(0, length), refused(text.substr(0, length)));
+    for (std::size_t length = 0; length < text.size(); ++length)
+        CHECK_FOR(text.substr(0, length), refused(text.substr(0, length)));
     CHECK(!refused(text));
 }
 

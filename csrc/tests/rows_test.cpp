@@ -1,4 +1,5 @@
-// Every function on rows, of every kind of processor, against the scalar one: random numbers and the ends of their ranges.
+// Every function on rows, of every kind of processor, against the scalar one: random numbers and the ends of their
+// ranges.
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ class Codes {
     Codes(std::size_t count, int type, const Format& format, Draw& draw) : Codes(count, type) {
         for (std::size_t i = 0; i < count; ++i) {
             const std::int32_t code = draw.edgy(format.qmin, format.qmax);
-            std::memcpy(bytes_.data() + i * static_cast<std::size_t>(type + 1), &code, static_cast<std::size_t>(type + 1));
+            std::memcpy(bytes_.data() + i * static_cast<std::size_t>(type + 1), &code,
+                        static_cast<std::size_t>(type + 1));
         }
     }
     void* data() { return bytes_.data(); }
@@ -48,7 +50,9 @@ Factor factor_of(std::int64_t bound, Draw& draw) {
     return make_factor(draw.in<std::int64_t>(1 << 30, kMost), draw.in(31 + std::max(0, bits - 16), 31 + bits), bound);
 }
 
-std::int64_t reach(const Format& format) { return std::max(format.qmax - format.zero_point, format.zero_point - format.qmin); }
+std::int64_t reach(const Format& format) {
+    return std::max(format.qmax - format.zero_point, format.zero_point - format.qmin);
+}
 
 // Calls `work(variant)` for each kind but scalar, and compares what it gives with what it gives for scalar.
 template <class Work>
@@ -63,16 +67,25 @@ void compare(const char* function, const Work& work) {
 }
 
 void norms(int in, int out, Draw& draw) {
-    const std::int32_t group = draw.once_in(4) ? 1 << 11 : static_cast<std::int32_t>(kCounts[draw.in<std::size_t>(0, kCounts.size() - 1)]);
+    const std::int32_t group =
+        draw.once_in(4) ? 1 << 11 : static_cast<std::int32_t>(kCounts[draw.in<std::size_t>(0, kCounts.size() - 1)]);
     const auto count = static_cast<std::size_t>(group);
     const int most = draw.once_in(2) ? 0 : 15 - (31 - __builtin_clz(static_cast<unsigned>(2 * group - 1)));
     const Heap<std::uint8_t> exponent(count, draw, 0, most);
     const Heap<std::int16_t> gain(count, draw, -32768, 32767);
     const Heap<std::int32_t> bias(count, draw, draw.once_in(2) ? 0 : -(1 << 30), draw.once_in(2) ? 0 : 1 << 30);
     const Format from = any_format(in, draw);
-    const std::int64_t epsilon = draw.once_in(2) ? draw.in<std::int64_t>(0, 1000) : draw.edgy<std::int64_t>(0, (std::int64_t{1} << 61) - 1);
-    const NormKernel op = {from.zero_point, exponent.data(), gain.data(), bias.data(), epsilon, draw.once_in(2), group,
-                           factor_of((1 << 30) + (1 << 24), draw), any_format(out, draw)};
+    const std::int64_t epsilon =
+        draw.once_in(2) ? draw.in<std::int64_t>(0, 1000) : draw.edgy<std::int64_t>(0, (std::int64_t{1} << 61) - 1);
+    const NormKernel op = {from.zero_point,
+                           exponent.data(),
+                           gain.data(),
+                           bias.data(),
+                           epsilon,
+                           draw.once_in(2),
+                           group,
+                           factor_of((1 << 30) + (1 << 24), draw),
+                           any_format(out, draw)};
     const Codes x(count, in, from, draw);
     compare("norm", [&](const Elementwise& rows) {
         Codes y(count, out);
@@ -84,9 +97,12 @@ void norms(int in, int out, Draw& draw) {
 void ropes(int in, int out, Draw& draw) {
     const std::int32_t half = draw.in(1, 40), head_dim = 2 * half + draw.in(0, 20);
     const auto count = static_cast<std::size_t>(head_dim);
-    const Heap<std::int16_t> cos(static_cast<std::size_t>(3 * half), draw, -16384, 16384), sin(cos.size(), draw, -16384, 16384);
+    const Heap<std::int16_t> cos(static_cast<std::size_t>(3 * half), draw, -16384, 16384),
+        sin(cos.size(), draw, -16384, 16384);
     const Format from = any_format(in, draw);
-    const RopeKernel op = {from.zero_point, half, head_dim, cos.data(), sin.data(), factor_of(reach(from) << 15, draw), any_format(out, draw)};
+    const RopeKernel op = {from.zero_point,      half,       head_dim,
+                           cos.data(),           sin.data(), factor_of(reach(from) << 15, draw),
+                           any_format(out, draw)};
     const Codes x(count, in, from, draw);
     const std::int64_t position = draw.in(0, 2);
     compare("rope", [&](const Elementwise& rows) {
@@ -98,7 +114,8 @@ void ropes(int in, int out, Draw& draw) {
 
 void tables(int in, int out, std::size_t count, Draw& draw) {
     const int entry = in == 0 ? out : 1;  // table16 has int16 entries for any output
-    const Format entries = {0, entry == 0 ? 0 : (in == 1 && out == 0 ? 0 : -32767), entry == 0 ? 255 : (in == 1 && out == 0 ? 255 * 128 : 32767)};
+    const Format entries = {0, entry == 0 ? 0 : (in == 1 && out == 0 ? 0 : -32767),
+                            entry == 0 ? 255 : (in == 1 && out == 0 ? 255 * 128 : 32767)};
     const Codes table(in == 0 ? 256 : 513, entry, entries, draw), x(count, in, any_format(in, draw), draw);
     compare("table", [&](const Elementwise& rows) {
         Codes y(count, out);
@@ -110,15 +127,19 @@ void tables(int in, int out, std::size_t count, Draw& draw) {
 void products(int a, int b, int out, std::size_t count, Draw& draw) {
     const Format from_a = any_format(a, draw), from_b = any_format(b, draw);
     const Codes left(count, a, from_a, draw), right(count, b, from_b, draw);
-    const MultiplyKernel times = {from_a.zero_point, from_b.zero_point, factor_of(reach(from_a) * reach(from_b), draw), any_format(out, draw)};
+    const MultiplyKernel times = {from_a.zero_point, from_b.zero_point, factor_of(reach(from_a) * reach(from_b), draw),
+                                  any_format(out, draw)};
     compare("multiply", [&](const Elementwise& rows) {
         Codes y(count, out);
         rows.multiply[a][b][out](left.data(), right.data(), y.data(), static_cast<std::int64_t>(count), times);
         return y;
     });
     Factor by_a = factor_of(reach(from_a), draw), by_b = factor_of(reach(from_b), draw);
-    const auto largest = [](const Format& from, const Factor& by) { return (reach(from) * by.mantissa >> by.shift) + 1; };
-    if (largest(from_a, by_a) + largest(from_b, by_b) >= std::int64_t{1} << 31) return;  // no graph has such an addition
+    const auto largest = [](const Format& from, const Factor& by) {
+        return (reach(from) * by.mantissa >> by.shift) + 1;
+    };
+    if (largest(from_a, by_a) + largest(from_b, by_b) >= std::int64_t{1} << 31)
+        return;  // no graph has such an addition
     const Factor by = factor_of(largest(from_a, by_a) + largest(from_b, by_b), draw);
     const AddKernel plus = {from_a.zero_point, from_b.zero_point, by_a, by_b, by, any_format(out, draw)};
     compare("add", [&](const Elementwise& rows) {
@@ -132,7 +153,8 @@ void products(int a, int b, int out, std::size_t count, Draw& draw) {
 void sums(int out, Draw& draw) {
     const int rows = draw.in(1, 8), channels = draw.once_in(2) ? kPanelChannels : draw.in(1, kPanelChannels);
     const std::int64_t most = (std::int64_t{1} << draw.in(8, 30)) - 1;
-    const Heap<std::int32_t> values(static_cast<std::size_t>(rows * kPanelChannels), draw, -most, most), bias(kPanelChannels, draw, -most, most);
+    const Heap<std::int32_t> values(static_cast<std::size_t>(rows * kPanelChannels), draw, -most, most),
+        bias(kPanelChannels, draw, -most, most);
     const Format to = any_format(out, draw);
     FactorTable fitting(kPanelChannels, to), any(kPanelChannels, to);
     for (int c = 0; c < kPanelChannels; ++c) {
@@ -160,7 +182,8 @@ void softmaxes(int in, int out, std::size_t count, Draw& draw) {
     const std::int32_t largest = out == 0 ? 255 : 32767;
     std::vector<std::uint16_t> entries(257);  // behind one that is never used
     bool fits = true;
-    for (std::size_t i = 0; i < 256; ++i) fits = fits && table[i] > 0, entries[i + 1] = static_cast<std::uint16_t>(table[i] - 1);
+    for (std::size_t i = 0; i < 256; ++i)
+        fits = fits && table[i] > 0, entries[i + 1] = static_cast<std::uint16_t>(table[i] - 1);
     const SoftmaxKernel op = {table.data(), factor_of((1 << 16) - 1, draw), out == 0 ? 256 : 1 << 15,
                               draw.once_in(2) ? largest : draw.in(1, largest), fits ? entries.data() + 1 : nullptr};
     const Codes x(count, in, from, draw);

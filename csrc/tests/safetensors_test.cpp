@@ -27,27 +27,35 @@ struct File {
     std::size_t size = 0;
 };
 
-bool refused(const File& file) { return test::throws<PackageError>([&] { file.read(); }); }
+bool refused(const File& file) {
+    return test::throws<PackageError>([&] { file.read(); });
+}
 
-std::string array(const std::string& name, const std::string& dtype, const std::string& shape, const std::string& offsets) {
+std::string array(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
     return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
 }
 
 void accepted() {
-    const File file("{" + array("b", "I32", "[2,1]", "[0,8]") + "," + array("a", "U8", "[3]", "[8,11]") + R"(,"__metadata__":{"x":"y"}})", 11);
+    const File file("{" + array("b", "I32", "[2,1]", "[0,8]") + "," + array("a", "U8", "[3]", "[8,11]") +
+                        R"(,"__metadata__":{"x":"y"}})",
+                    11);
     const auto arrays = file.read();
     CHECK(arrays.size() == 2);
     const StoredArray& a = arrays.at("a");
-    CHECK(a.dtype == "U8" && a.shape == std::vector<std::int64_t>{3} && a.bytes.data() == file.bytes.data() + file.size - 3);
+    CHECK(a.dtype == "U8" && a.shape == std::vector<std::int64_t>{3} &&
+          a.bytes.data() == file.bytes.data() + file.size - 3);
     CHECK(File("{}", 0).read().empty());
-    CHECK(File("{" + array("a", "U8", "[0,5]", "[0,0]") + "," + array("b", "I8", "[]", "[0,1]") + "}", 1).read().size() == 2);
+    CHECK(
+        File("{" + array("a", "U8", "[0,5]", "[0,0]") + "," + array("b", "I8", "[]", "[0,1]") + "}", 1).read().size() ==
+        2);
 }
 
 void refused_headers() {
     const std::string fine = "{" + array("a", "I16", "[2]", "[0,4]") + "}";
     CHECK(!refused(File(fine, 4)));
-    CHECK(refused(File(fine, 3)) && refused(File(fine, 5)));            // cut, and something behind
-    CHECK(refused(File(fine, 4, 4)) && refused(File(fine, 4, -8)));     // the header reaches into the data, or is cut
+    CHECK(refused(File(fine, 3)) && refused(File(fine, 5)));         // cut, and something behind
+    CHECK(refused(File(fine, 4, 4)) && refused(File(fine, 4, -8)));  // the header reaches into the data, or is cut
     CHECK(refused(File(fine, 4, 1'000'000)) && refused(File(fine, 4, std::int64_t{1} << 62)));
     CHECK(refused(File("[]", 0)) && refused(File("", 0)) && refused(File("{\"a\":1}", 0)));
     for (const std::string& entry :

@@ -92,8 +92,8 @@ void penalty() {
     Sampling sampling;
     sampling.repetition_penalty = 2;
     Sampler sampler(sampling, 0.01);
-    CHECK(sampler.choose(Logits{100, 90, 40}, std::vector<std::int32_t>{0, 0, 0}) == 1);       // 50, once for all that stand
-    CHECK(sampler.choose(Logits{-100, -150, -190}, std::vector<std::int32_t>{0}) == 1);        // −200
+    CHECK(sampler.choose(Logits{100, 90, 40}, std::vector<std::int32_t>{0, 0, 0}) == 1);  // 50, once for all that stand
+    CHECK(sampler.choose(Logits{-100, -150, -190}, std::vector<std::int32_t>{0}) == 1);   // −200
     CHECK(sampler.choose(Logits{100, 90, 40}, std::vector<std::int32_t>{0, 1}) == 0);
     for (const std::int32_t outside : {-1, 3, std::numeric_limits<std::int32_t>::min()})
         CHECK(test::throws<UsageError>([&] { sampler.choose(Logits{1, 2, 3}, std::vector<std::int32_t>{outside}); }));
@@ -117,7 +117,8 @@ void any_scale() {
 }
 
 void refused() {
-    constexpr double kNone = std::numeric_limits<double>::quiet_NaN(), kInfinite = std::numeric_limits<double>::infinity();
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN(),
+                     kInfinite = std::numeric_limits<double>::infinity();
     const auto refuses = [](auto change) {
         Sampling sampling = drawn();
         change(sampling);

@@ -51,7 +51,9 @@ void shares(int size) {
     for (const std::int64_t count : {0, 1, 7, 8, 64, 1000}) {
         for (const std::int64_t unit : {1, 4, 32}) {
             std::vector<Share> all(static_cast<std::size_t>(size));
-            team.run([&](const Member& member) { all[static_cast<std::size_t>(member.index())] = member.share(count, unit); });
+            team.run([&](const Member& member) {
+                all[static_cast<std::size_t>(member.index())] = member.share(count, unit);
+            });
             std::int64_t next = 0, smallest = count, largest = 0;
             for (const auto& [first, last] : all) {
                 CHECK(first == next && last >= first && (last % unit == 0 || last == count));

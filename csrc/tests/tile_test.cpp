@@ -43,7 +43,8 @@ std::vector<Variant> variants() {
             std::printf("skipped: this machine cannot run %s\n", each.name.data());
 #if defined(__x86_64__)
         if (each.name == "avx-vnni" && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
-            const TileKernel tile8{avxvnni_evex::tile8, each.tile8.offset}, tile4{avxvnni_evex::tile4, each.tile4.offset};
+            const TileKernel tile8{avxvnni_evex::tile8, each.tile8.offset},
+                tile4{avxvnni_evex::tile4, each.tile4.offset};
             found.push_back({"avx-vnni (as AVX-512)", each.max_rows, tile8, tile4});
         }
 #endif
@@ -52,7 +53,8 @@ std::vector<Variant> variants() {
 }
 
 Sums run(const Tile tile, const Panel& panel, const Rows& rows) {
-    Heap<std::int32_t> sums(static_cast<std::size_t>(rows.count) * kPanelChannels);  // only what was asked for may be written
+    Heap<std::int32_t> sums(static_cast<std::size_t>(rows.count) *
+                            kPanelChannels);  // only what was asked for may be written
     tile(panel, rows, sums.data());
     return {sums.data(), sums.data() + sums.size()};
 }
@@ -68,13 +70,16 @@ Sums expected(const Tile scalar, const Panel& panel, const Rows& rows, std::int3
     const Sums weights = run(scalar, panel, {ones.data(), 0, 1});
     for (std::size_t i = 0; i < sums.size(); ++i)
         sums[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) -
-                                            static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(weights[i % kPanelChannels]));
+                                            static_cast<std::uint32_t>(offset) *
+                                                static_cast<std::uint32_t>(weights[i % kPanelChannels]));
     return sums;
 }
 
 // One panel and some rows; `extreme` has only ends of the ranges in it.
 void compare(const Variant& variant, int bits, int columns, int groups, int count, bool extreme, Draw& draw) {
-    const auto pick = [&](std::int64_t low, std::int64_t high) { return extreme ? (draw.once_in(2) ? low : high) : draw.edgy(low, high); };
+    const auto pick = [&](std::int64_t low, std::int64_t high) {
+        return extreme ? (draw.once_in(2) ? low : high) : draw.edgy(low, high);
+    };
     Heap<std::byte> weights(static_cast<std::size_t>(columns) * kPanelChannels * static_cast<std::size_t>(bits) / 8);
     for (std::size_t i = 0; i < weights.size(); ++i)
         weights[i] = static_cast<std::byte>(bits == 8 ? pick(-128, 127) : (pick(-8, 7) & 15) | (pick(-8, 7) & 15) << 4);
@@ -87,8 +92,8 @@ void compare(const Variant& variant, int bits, int columns, int groups, int coun
     const Rows rows = {codes.data(), stride, count};
     const TileKernel& tile = bits == 8 ? variant.tile8 : variant.tile4;
     const Tile scalar = bits == 8 ? scalar::tile8 : scalar::tile4;
-    const std::string what = variant.name + ", " + std::to_string(bits) + " bits, " + std::to_string(columns) + " columns in " +
-                             std::to_string(groups) + " groups, " + std::to_string(count) + " rows";
+    const std::string what = variant.name + ", " + std::to_string(bits) + " bits, " + std::to_string(columns) +
+                             " columns in " + std::to_string(groups) + " groups, " + std::to_string(count) + " rows";
     CHECK_FOR(what, run(tile.run, panel, rows) == expected(scalar, panel, rows, tile.offset));
 }
 
@@ -103,7 +108,8 @@ void against_scalar() {
                     for (const bool extreme : {false, true}) compare(variant, bits, columns, 1, count, extreme, draw);
                 }
                 for (const int groups : kGroups)
-                    for (const int width : {8, 16, 40}) compare(variant, bits, groups * width, groups, count, draw.once_in(2), draw);
+                    for (const int width : {8, 16, 40})
+                        compare(variant, bits, groups * width, groups, count, draw.once_in(2), draw);
             }
         }
     }
@@ -144,7 +150,8 @@ void matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t g
     const Constant multiplier{"m", DType::uint8, {rows, groups}, factor_bytes, factors.size()};
     PackedMatrix packed(weights, groups > 1 ? &multiplier : nullptr);
     AlignedBytes memory(packed.panel_bytes() * static_cast<std::size_t>(packed.panels()));
-    for (std::int64_t p = 0; p < packed.panels(); ++p) packed.place(p, memory.data() + packed.panel_bytes() * static_cast<std::size_t>(p));
+    for (std::int64_t p = 0; p < packed.panels(); ++p)
+        packed.place(p, memory.data() + packed.panel_bytes() * static_cast<std::size_t>(p));
     packed.pack(MappedFile());
 
     const std::int64_t padded = (columns + kColumnPad - 1) / kColumnPad * kColumnPad;
@@ -154,10 +161,12 @@ void matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t g
         const std::int8_t* given = codes.data() + o * columns;
         packed.unpack_row(o, row.data());
         CHECK(std::equal(given, given + columns, row.data()));
-        const Sums sums = run(dtype == DType::int8 ? scalar::tile8 : scalar::tile4, packed.panel(o / kPanelChannels), {x.data(), 0, 1});
+        const Sums sums = run(dtype == DType::int8 ? scalar::tile8 : scalar::tile4, packed.panel(o / kPanelChannels),
+                              {x.data(), 0, 1});
         std::int64_t product = 0, total = 0;
         for (std::int64_t i = 0; i < columns; ++i) {
-            const std::int64_t m = groups > 1 ? factors[static_cast<std::size_t>(o * groups + i / (columns / groups))] : 1;
+            const std::int64_t m =
+                groups > 1 ? factors[static_cast<std::size_t>(o * groups + i / (columns / groups))] : 1;
             product += x[static_cast<std::size_t>(i)] * given[i] * m, total += given[i] * m;
         }
         CHECK(sums[static_cast<std::size_t>(o % kPanelChannels)] == product && packed.row_sum(o) == total);

@@ -33,7 +33,8 @@ using Sampler = std::unique_ptr<mq_sampler, GiveBack<mq_sampler, mq_sampler_free
 
 Model open_model(const RunOptions& options) {
     mq_model* made = nullptr;
-    demand(mq_open(options.folder.c_str(), options.threads, options.kernels.empty() ? nullptr : options.kernels.c_str(), &made));
+    demand(mq_open(options.folder.c_str(), options.threads, options.kernels.empty() ? nullptr : options.kernels.c_str(),
+                   &made));
     if (options.kernels.empty() && std::string(mq_kernels(made)) == "scalar")
         std::cerr << "Note: no vector kernels fit this machine; the scalar ones that run are many times slower.\n";
     return Model(made);
@@ -47,8 +48,8 @@ Session new_session(const Model& model, std::int64_t capacity) {
 
 Sampler new_sampler(const Model& model, const RunOptions& options) {
     mq_sampler* made = nullptr;
-    demand(mq_sampler_new(model.get(), options.temperature, options.top_k, options.top_p, options.repetition_penalty, options.seed,
-                          &made));
+    demand(mq_sampler_new(model.get(), options.temperature, options.top_k, options.top_p, options.repetition_penalty,
+                          options.seed, &made));
     return Sampler(made);
 }
 
@@ -84,7 +85,8 @@ void generate(const RunOptions& options, const Model& model) {
         demand(mq_run(session.get(), tokens.data() + read, count, logits.data(), vocab));
         read = tokens.size();
         std::int32_t token = 0;
-        demand(mq_sample(sampler.get(), logits.data(), tokens.data(), static_cast<std::int64_t>(tokens.size()), &token));
+        demand(
+            mq_sample(sampler.get(), logits.data(), tokens.data(), static_cast<std::int64_t>(tokens.size()), &token));
         if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end()) break;
         write_line(std::to_string(token));
         tokens.push_back(token);
@@ -109,7 +111,8 @@ void bench(const RunOptions& options, const Model& model) {
     constexpr int kRepeats = 3;
     const std::int64_t vocab = mq_vocab_size(model.get());
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(options.bench_prefill));
-    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>(static_cast<std::int64_t>(i) * 7919 % vocab);
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+        tokens[i] = static_cast<std::int32_t>(static_cast<std::int64_t>(i) * 7919 % vocab);
     std::vector<std::int16_t> logits(static_cast<std::size_t>(vocab));
     std::vector<double> prefill, decode;
     for (int repeat = 0; repeat < kRepeats; ++repeat) {
@@ -119,14 +122,15 @@ void bench(const RunOptions& options, const Model& model) {
         prefill.push_back(static_cast<double>(options.bench_prefill) / reading.seconds());
         const Watch writing;
         for (std::int64_t i = 0; i < options.bench_decode; ++i) {
-            const auto token = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+            const auto token =
+                static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
             demand(mq_run(session.get(), &token, 1, logits.data(), vocab));
         }
         decode.push_back(static_cast<double>(options.bench_decode) / writing.seconds());
     }
     char line[200];
-    std::snprintf(line, sizeof line, "kernels %s threads %d prefill_tok_s %.1f decode_tok_s %.1f", mq_kernels(model.get()),
-                  options.threads, median(prefill), median(decode));
+    std::snprintf(line, sizeof line, "kernels %s threads %d prefill_tok_s %.1f decode_tok_s %.1f",
+                  mq_kernels(model.get()), options.threads, median(prefill), median(decode));
     write_line(line);
 }
 

@@ -23,7 +23,8 @@ Number number(const std::string& option, const std::string& text, Number low, Nu
     return value;
 }
 
-std::int64_t count(const std::string& option, const std::string& text, std::int64_t low, std::int64_t high = kMaxTokens) {
+std::int64_t count(const std::string& option, const std::string& text, std::int64_t low,
+                   std::int64_t high = kMaxTokens) {
     return number<std::int64_t>(option, text, low, high);
 }
 
@@ -51,12 +52,17 @@ const std::map<std::string, Setter>& setters() {
                  options.tokens = parse_tokens(text);
          }},
         {"--max-new-tokens",
-         [](RunOptions& options, const std::string& text) { options.max_new_tokens = count("--max-new-tokens", text, 1); }},
+         [](RunOptions& options, const std::string& text) {
+             options.max_new_tokens = count("--max-new-tokens", text, 1);
+         }},
         {"--stop", [](RunOptions& options, const std::string& text) { options.stop = parse_tokens(text); }},
         {"--temperature",
-         [](RunOptions& options, const std::string& text) { options.temperature = number("--temperature", text, 0.0, 100.0); }},
+         [](RunOptions& options, const std::string& text) {
+             options.temperature = number("--temperature", text, 0.0, 100.0);
+         }},
         {"--top-k", [](RunOptions& options, const std::string& text) { options.top_k = count("--top-k", text, 0); }},
-        {"--top-p", [](RunOptions& options, const std::string& text) { options.top_p = number("--top-p", text, 1e-9, 1.0); }},
+        {"--top-p",
+         [](RunOptions& options, const std::string& text) { options.top_p = number("--top-p", text, 1e-9, 1.0); }},
         {"--repetition-penalty",
          [](RunOptions& options, const std::string& text) {
              options.repetition_penalty = number("--repetition-penalty", text, 0.01, 100.0);
@@ -123,9 +129,11 @@ damaged one.
 std::vector<std::int32_t> parse_tokens(const std::string& text) {
     constexpr char kBetween[] = ", \t\r\n";
     std::vector<std::int32_t> tokens;
-    for (std::size_t at = text.find_first_not_of(kBetween); at != std::string::npos; at = text.find_first_not_of(kBetween, at)) {
+    for (std::size_t at = text.find_first_not_of(kBetween); at != std::string::npos;
+         at = text.find_first_not_of(kBetween, at)) {
         const std::size_t end = std::min(text.find_first_of(kBetween, at), text.size());
-        tokens.push_back(number<std::int32_t>("token ids", text.substr(at, end - at), 0, std::numeric_limits<std::int32_t>::max()));
+        tokens.push_back(
+            number<std::int32_t>("token ids", text.substr(at, end - at), 0, std::numeric_limits<std::int32_t>::max()));
         at = end;
     }
     if (tokens.empty()) refuse("there are no token ids to continue");

@@ -1,6 +1,6 @@
 // Armv8.2 with the dot product instructions: sdot multiplies 4 signed weights by 4 signed codes in each of 4 channels.
-// Codes become signed by taking 128, the offset of these tiles. A nibble is used as the high half of a byte, 16 times the
-// weight, and the sums are shifted in the end.
+// Codes become signed by taking 128, the offset of these tiles. A nibble is used as the high half of a byte, 16 times
+// the weight, and the sums are shifted in the end.
 #include <arm_neon.h>
 
 #include "kernels/tile.h"
@@ -23,7 +23,8 @@ inline int8x16_t centred(const std::uint8_t* codes) {
 }
 
 template <int R>
-inline void multiply(Sums (&sums)[R], const int8x16_t (&weights)[kVectors], const std::uint8_t* codes, std::ptrdiff_t stride) {
+inline void multiply(Sums (&sums)[R], const int8x16_t (&weights)[kVectors], const std::uint8_t* codes,
+                     std::ptrdiff_t stride) {
     for (int r = 0; r < R; ++r) {
         const int8x16_t four = centred(codes + r * stride);
         for (int v = 0; v < kVectors; ++v) sums[r][v] = vdotq_s32(sums[r][v], weights[v], four);
@@ -31,7 +32,8 @@ inline void multiply(Sums (&sums)[R], const int8x16_t (&weights)[kVectors], cons
 }
 
 template <int R>
-inline void sum8(Sums (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride, int columns) {
+inline void sum8(Sums (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride,
+                 int columns) {
     for (int k = 0; k < columns; k += kColumnGroup, panel += kGroupBytes) {
         int8x16_t weights[kVectors];
         load(weights, panel);
@@ -40,7 +42,8 @@ inline void sum8(Sums (&sums)[R], const std::byte* panel, const std::uint8_t* co
 }
 
 template <int R>
-inline void sum4(Sums (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride, int columns) {
+inline void sum4(Sums (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride,
+                 int columns) {
     const int8x16_t high = vdupq_n_s8(static_cast<std::int8_t>(0xF0));
     for (int k = 0; k < columns; k += kColumnPad, panel += kGroupBytes) {
         int8x16_t raw[kVectors], weights[kVectors];
@@ -86,7 +89,8 @@ void tile_rows(const Panel& panel, const Rows& rows, std::int32_t* out) {
 
 template <int kBits>
 void tile(const Panel& panel, const Rows& rows, std::int32_t* out) {
-    static constexpr Tile kByRows[kMaxRows] = {tile_rows<1, kBits>, tile_rows<2, kBits>, tile_rows<3, kBits>, tile_rows<4, kBits>};
+    static constexpr Tile kByRows[kMaxRows] = {tile_rows<1, kBits>, tile_rows<2, kBits>, tile_rows<3, kBits>,
+                                               tile_rows<4, kBits>};
     kByRows[rows.count - 1](panel, rows, out);
 }
 

@@ -1,5 +1,5 @@
-// Armv8.6 with the integer matrix instructions: usmmla multiplies two rows of 8 unsigned codes by 8 signed weights of two
-// channels; a last single row goes through sudot, 4 weights by 4 codes in each of 4 channels.
+// Armv8.6 with the integer matrix instructions: usmmla multiplies two rows of 8 unsigned codes by 8 signed weights of
+// two channels; a last single row goes through sudot, 4 weights by 4 codes in each of 4 channels.
 #include <arm_neon.h>
 
 #include "kernels/tile.h"
@@ -35,12 +35,17 @@ struct Weights4 {
     }
 };
 
-inline int8x16_t lower(int8x16_t a, int8x16_t b) { return vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b))); }
-inline int8x16_t upper(int8x16_t a, int8x16_t b) { return vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b))); }
+inline int8x16_t lower(int8x16_t a, int8x16_t b) {
+    return vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b)));
+}
+inline int8x16_t upper(int8x16_t a, int8x16_t b) {
+    return vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b)));
+}
 
 // Pairs of rows: each register of sums has two channels of both rows.
 template <class Weights, int P>
-void sum_pairs(const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride, int columns, std::int32_t (*out)[kBlock]) {
+void sum_pairs(const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride, int columns,
+               std::int32_t (*out)[kBlock]) {
     int32x4_t sums[P][2 * kVectors];
     for (auto& pair : sums)
         for (int32x4_t& sum : pair) sum = vdupq_n_s32(0);
@@ -82,11 +87,12 @@ void sum_single(const std::byte* panel, const std::uint8_t* codes, int columns, 
 
 template <class Weights>
 void sum_block(const std::byte* panel, const Rows& rows, int column, int columns, std::int32_t (*out)[kBlock]) {
-    using Pairs = void (*)(const std::byte*, const std::uint8_t*, std::ptrdiff_t, int, std::int32_t(*)[kBlock]);
+    using Pairs = void (*)(const std::byte*, const std::uint8_t*, std::ptrdiff_t, int, std::int32_t (*)[kBlock]);
     static constexpr Pairs kByPairs[kMaxPairs] = {sum_pairs<Weights, 1>, sum_pairs<Weights, 2>, sum_pairs<Weights, 3>};
     const std::uint8_t* codes = rows.codes + column;
     if (const int pairs = rows.count / 2) kByPairs[pairs - 1](panel, codes, rows.stride, columns, out);
-    if (rows.count % 2) sum_single<Weights>(panel, codes + (rows.count - 1) * rows.stride, columns, out[rows.count - 1]);
+    if (rows.count % 2)
+        sum_single<Weights>(panel, codes + (rows.count - 1) * rows.stride, columns, out[rows.count - 1]);
 }
 
 template <class Weights>
@@ -100,7 +106,8 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* out) {
             for (int r = 0; r < rows.count; ++r) {
                 std::int32_t* place = out + r * kPanelChannels + first;
                 for (int c = 0; c < kBlock; ++c) {
-                    const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + first + c];
+                    const std::uint32_t factor =
+                        !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + first + c];
                     const std::uint32_t before = g == 0 ? 0 : static_cast<std::uint32_t>(place[c]);
                     place[c] = static_cast<std::int32_t>(before + factor * static_cast<std::uint32_t>(part[r][c]));
                 }

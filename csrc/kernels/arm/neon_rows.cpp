@@ -73,7 +73,8 @@ class Entries {
 
 // 64 entries by one instruction; those of other quarters leave what stands there.
 std::int64_t table8_vectors(const std::uint8_t* x, std::uint8_t* y, std::int64_t count, const std::uint8_t* table) {
-    const uint8x16x4_t quarters[] = {vld1q_u8_x4(table), vld1q_u8_x4(table + 64), vld1q_u8_x4(table + 128), vld1q_u8_x4(table + 192)};
+    const uint8x16x4_t quarters[] = {vld1q_u8_x4(table), vld1q_u8_x4(table + 64), vld1q_u8_x4(table + 128),
+                                     vld1q_u8_x4(table + 192)};
     const uint8x16_t quarter = vdupq_n_u8(64);
     std::int64_t i = 0;
     for (; i + 16 <= count; i += 16) {

@@ -1,8 +1,9 @@
 // AVX2 without VNNI.
 //
 // 8 bits: codes and weights widened to 16 bits, vpmaddwd.
-// 4 bits: vpmaddubsw of (w + 8), unsigned, with (x − 128), signed. Two products come to 15 · 128 · 2 = 3,840 at most, so the
-// sums of 8 groups of columns fit 16 bits. Σ (x − 128)(w + 8) − 8·Σ (x − 128) is what is asked for, with an offset of 128.
+// 4 bits: vpmaddubsw of (w + 8), unsigned, with (x − 128), signed. Two products come to 15 · 128 · 2 = 3,840 at most,
+// so the sums of 8 groups of columns fit 16 bits. Σ (x − 128)(w + 8) − 8·Σ (x − 128) is what is asked for, with an
+// offset of 128.
 #include <immintrin.h>
 
 #include "kernels/tile.h"
@@ -59,7 +60,8 @@ inline __m256i centred_codes(const std::uint8_t* codes) {
 template <int R>
 void sum4(const std::byte* weights, const std::uint8_t* codes, std::ptrdiff_t stride, int columns, std::int32_t* out,
           std::int32_t out_stride) {
-    const __m256i low = _mm256_set1_epi8(0x0F), bias = _mm256_set1_epi8(static_cast<char>(0x88)), ones = _mm256_set1_epi16(1);
+    const __m256i low = _mm256_set1_epi8(0x0F), bias = _mm256_set1_epi8(static_cast<char>(0x88)),
+                  ones = _mm256_set1_epi16(1);
     for (int r = 0; r < R; ++r) {
         std::int32_t total = 0;
         for (int k = 0; k < columns; ++k) total += codes[r * stride + k] - 128;
@@ -78,7 +80,8 @@ void sum4(const std::byte* weights, const std::uint8_t* codes, std::ptrdiff_t st
                     __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights) + v);
                     raw = _mm256_xor_si256(raw, bias);
                     const __m256i w = _mm256_and_si256(half ? _mm256_srli_epi16(raw, 4) : raw, low);
-                    for (int r = 0; r < R; ++r) sums[r][v] = _mm256_add_epi16(sums[r][v], _mm256_maddubs_epi16(w, four[r]));
+                    for (int r = 0; r < R; ++r)
+                        sums[r][v] = _mm256_add_epi16(sums[r][v], _mm256_maddubs_epi16(w, four[r]));
                 }
             }
         }

@@ -72,15 +72,17 @@ class Entries {
     }
 
   private:
-    Lanes quarter(int number, Lanes t) const { return _mm512_permutex2var_epi16(parts_[2 * number], t, parts_[2 * number + 1]); }
+    Lanes quarter(int number, Lanes t) const {
+        return _mm512_permutex2var_epi16(parts_[2 * number], t, parts_[2 * number + 1]);
+    }
     Lanes parts_[8];
 };
 
 // VBMI came one generation after VNNI: where it is missing, tables are read byte by byte.
 const bool kHasVbmi = __builtin_cpu_supports("avx512vbmi");
 
-__attribute__((target("avx512vbmi"))) std::int64_t look_up_bytes(const std::uint8_t* x, std::uint8_t* y, std::int64_t count,
-                                                                 const std::uint8_t* table) {
+__attribute__((target("avx512vbmi"))) std::int64_t look_up_bytes(const std::uint8_t* x, std::uint8_t* y,
+                                                                 std::int64_t count, const std::uint8_t* table) {
     const Lanes t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
     const Lanes t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
     std::int64_t i = 0;

@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: a panel fits two registers, with the sums of eight rows beside them, which is as fast as the instruction can
-// be issued. (With twelve rows gcc 12 keeps the sums in memory: 290 instead of 468 GOPS.)
+// AVX-512 with VNNI: a panel fits two registers, with the sums of eight rows beside them, which is as fast as the
+// instruction can be issued. (With twelve rows gcc 12 keeps the sums in memory: 290 instead of 468 GOPS.)
 #include <immintrin.h>
 
 #include "kernels/tile.h"
@@ -30,12 +30,17 @@ inline Vector shift_right(Vector value) {
 #include "kernels/x86/vnni_tile.inl"
 
 template <class Weights>
-constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>, tile_rows<Weights, 3>, tile_rows<Weights, 4>,
-                                    tile_rows<Weights, 5>, tile_rows<Weights, 6>, tile_rows<Weights, 7>, tile_rows<Weights, 8>};
+constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>, tile_rows<Weights, 3>,
+                                    tile_rows<Weights, 4>, tile_rows<Weights, 5>, tile_rows<Weights, 6>,
+                                    tile_rows<Weights, 7>, tile_rows<Weights, 8>};
 
 }  // namespace
 
-void tile8(const Panel& panel, const Rows& rows, std::int32_t* sums) { kByRows<Weights8>[rows.count - 1](panel, rows, sums); }
-void tile4(const Panel& panel, const Rows& rows, std::int32_t* sums) { kByRows<Weights4>[rows.count - 1](panel, rows, sums); }
+void tile8(const Panel& panel, const Rows& rows, std::int32_t* sums) {
+    kByRows<Weights8>[rows.count - 1](panel, rows, sums);
+}
+void tile4(const Panel& panel, const Rows& rows, std::int32_t* sums) {
+    kByRows<Weights4>[rows.count - 1](panel, rows, sums);
+}
 
 }  // namespace mobilequant::avx512

@@ -40,7 +40,11 @@ constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>
 
 }  // namespace
 
-void tile8(const Panel& panel, const Rows& rows, std::int32_t* sums) { kByRows<Weights8>[rows.count - 1](panel, rows, sums); }
-void tile4(const Panel& panel, const Rows& rows, std::int32_t* sums) { kByRows<Weights4>[rows.count - 1](panel, rows, sums); }
+void tile8(const Panel& panel, const Rows& rows, std::int32_t* sums) {
+    kByRows<Weights8>[rows.count - 1](panel, rows, sums);
+}
+void tile4(const Panel& panel, const Rows& rows, std::int32_t* sums) {
+    kByRows<Weights4>[rows.count - 1](panel, rows, sums);
+}
 
 }  // namespace mobilequant::avxvnni

@@ -1,12 +1,12 @@
-// The tile of x86 processors with VNNI: vpdpbusd multiplies 4 unsigned codes by 4 signed weights in each 32-bit lane. The file
-// that includes this one says how wide a register is:
+// The tile of x86 processors with VNNI: vpdpbusd multiplies 4 unsigned codes by 4 signed weights in each 32-bit lane.
+// The file that includes this one says how wide a register is:
 //
 //   Vector           the register          kLanes         channels in it
 //   kVectors         registers of weights  kMaxRows       rows whose sums fit beside them
 //
-// A nibble of a weight is used where it stands, as the high half of a byte whose low half is 0: 16 times the weight. Sums of
-// one group are 16 times too large until they are shifted; they stay below 255 · 128 · columns < 2^31 for up to 65,792
-// columns.
+// A nibble of a weight is used where it stands, as the high half of a byte whose low half is 0: 16 times the weight.
+// Sums of one group are 16 times too large until they are shifted; they stay below 255 · 128 · columns < 2^31 for up to
+// 65,792 columns.
 
 constexpr int kBlock = kLanes * kVectors, kGroupBytes = kPanelChannels * kColumnGroup;
 using Block = Vector[kVectors];  // of weights, or of the sums of one row
@@ -48,11 +48,11 @@ struct Weights4 {
     }
 };
 
-// A single row waits for memory: the next page is asked for, where the processor would not look by itself, and two sums run
-// side by side.
+// A single row waits for memory: the next page is asked for, where the processor would not look by itself, and two sums
+// run side by side.
 template <class Weights, int R>
-static inline void sum_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes, std::ptrdiff_t stride,
-                               int columns) {
+static inline void sum_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes,
+                               std::ptrdiff_t stride, int columns) {
     constexpr bool kSingle = R == 1;
     constexpr std::ptrdiff_t kAhead = 4096;
     Block more[R];

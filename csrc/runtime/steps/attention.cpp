@@ -18,7 +18,9 @@ std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + u
 std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / unit * unit; }
 
 // Modulo 2^32, as tiles sum: with an offset, sums over a long context leave int32 on the way to what fits.
-std::int32_t wrapped(std::int32_t sum, std::uint32_t more) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + more); }
+std::int32_t wrapped(std::int32_t sum, std::uint32_t more) {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + more);
+}
 
 // The same factors for every channel of a panel.
 FactorTable uniform(const Rescale& rescale, std::int64_t bound, const Format& to) {
@@ -70,8 +72,10 @@ class AttentionStep final : public Step {
           num_kv_heads_(site.graph.caches[static_cast<std::size_t>(ops.scores.layer)].num_kv_heads),
           visibility_{site.graph.num_prefix, ops.scores.window},
           probabilities_(ops, site),
-          score_factors_(uniform(ops.scores.rescale, std::int64_t{128} * 128 * head_dim_, site.format(ops.scores.output))),
-          out_factors_(uniform(ops.context.rescale, 128 * (ops.softmax.one + site.graph.context), site.format(ops.context.output))) {}
+          score_factors_(
+              uniform(ops.scores.rescale, std::int64_t{128} * 128 * head_dim_, site.format(ops.scores.output))),
+          out_factors_(uniform(ops.context.rescale, 128 * (ops.softmax.one + site.graph.context),
+                               site.format(ops.context.output))) {}
 
     bool by_rows() const override { return false; }
     std::size_t common_bytes(std::int64_t positions) const override { return Square::bytes(num_heads_, positions); }
@@ -114,7 +118,8 @@ class AttentionStep final : public Step {
     // ── many rows: each member takes blocks of rows of one head, from scores to context ──────────────────────────────
 
     void blocks(const KVCache& cache, const Call& call, const Member& member) const {
-        const std::int64_t at_once = rows_at_once(), rows = call.rows - call.first, positions = call.position + call.rows;
+        const std::int64_t at_once = rows_at_once(), rows = call.rows - call.first,
+                           positions = call.position + call.rows;
         const std::int64_t tasks = (rows + at_once - 1) / at_once * num_heads_;
         const std::size_t bytes = Square::bytes(at_once, positions);
         std::byte* memory = call.workspace.scratch(member.index());
@@ -122,20 +127,23 @@ class AttentionStep final : public Step {
         // Later rows see more: dealt out in turn, each member gets early and late ones.
         for (std::int64_t task = member.index(); task < tasks; task += member.size()) {
             const std::int64_t first = call.first + task / num_heads_ * at_once;
-            block(cache, call, member, task % num_heads_, first, std::min(call.rows, first + at_once), square, memory + bytes);
+            block(cache, call, member, task % num_heads_, first, std::min(call.rows, first + at_once), square,
+                  memory + bytes);
         }
     }
 
-    void block(const KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t first, std::int64_t last,
-               const Square& square, std::byte* scratch) const {
+    void block(const KVCache& cache, const Call& call, const Member& member, std::int64_t head, std::int64_t first,
+               std::int64_t last, const Square& square, std::byte* scratch) const {
         const auto ranges = seen(call, first, last);
-        const auto* queries = reinterpret_cast<const std::uint8_t*>(call.row(queries_, first, member)) + head * head_dim_;
+        const auto* queries =
+            reinterpret_cast<const std::uint8_t*>(call.row(queries_, first, member)) + head * head_dim_;
         const Queries rows = {queries, static_cast<std::ptrdiff_t>(queries_.stride), head / heads_of_key(), 0,
                               static_cast<std::int32_t>(last - first)};
         for (const Range& range : ranges)
             for (std::int64_t panel = range.first / kPanelChannels; panel * kPanelChannels < range.last; ++panel)
                 scores(cache, rows, panel, square);
-        for (std::int64_t row = first; row < last; ++row) row_probabilities(call, row, head, row - first, ranges, square, scratch);
+        for (std::int64_t row = first; row < last; ++row)
+            row_probabilities(call, row, head, row - first, ranges, square, scratch);
         std::byte* out = call.row(to_, first, member) + head * head_dim_ * (out_type_ + 1);
         for (std::int64_t panel = 0; panel < cache.value_panels(); ++panel)
             context(cache, rows, panel, ranges, square, out, static_cast<std::ptrdiff_t>(to_.stride));
@@ -165,7 +173,8 @@ class AttentionStep final : public Step {
         each_key(call, member, row, [&](const Queries& queries) {
             std::byte* out = call.row(to_, row, member) + queries.first * head_dim_ * (out_type_ + 1);
             for (std::int64_t panel = 0; panel < cache.value_panels(); ++panel)
-                if (const std::int64_t part = queries.kv_head * cache.value_panels() + panel; parts.first <= part && part < parts.last)
+                if (const std::int64_t part = queries.kv_head * cache.value_panels() + panel;
+                    parts.first <= part && part < parts.last)
                     context(cache, queries, panel, ranges, square, out, head_dim_ * (out_type_ + 1));
         });
     }
@@ -174,8 +183,10 @@ class AttentionStep final : public Step {
     void each_key(const Call& call, const Member& member, std::int64_t row, Work work) const {
         const auto* codes = reinterpret_cast<const std::uint8_t*>(call.row(queries_, row, member));
         for (std::int64_t head = 0; head < num_heads_;) {
-            const std::int64_t left = heads_of_key() - head % heads_of_key(), count = std::min<std::int64_t>(left, rows_at_once());
-            work(Queries{codes + head * head_dim_, head_dim_, head / heads_of_key(), head, static_cast<std::int32_t>(count)});
+            const std::int64_t left = heads_of_key() - head % heads_of_key(),
+                               count = std::min<std::int64_t>(left, rows_at_once());
+            work(Queries{codes + head * head_dim_, head_dim_, head / heads_of_key(), head,
+                         static_cast<std::int32_t>(count)});
             head += count;
         }
     }
@@ -188,26 +199,30 @@ class AttentionStep final : public Step {
         factors.bias = cache.key_bias(queries.kv_head, panel);
         for (std::int32_t done = 0; done < queries.count; done += kernels_.max_rows) {
             const std::int32_t count = std::min(queries.count - done, kernels_.max_rows);
-            kernels_.tile8.run(cache.key_panel(queries.kv_head, panel), {queries.codes + done * queries.stride, queries.stride, count}, sums);
+            kernels_.tile8.run(cache.key_panel(queries.kv_head, panel),
+                               {queries.codes + done * queries.stride, queries.stride, count}, sums);
             std::byte* out = square.score_row(queries.first + done) + panel * kPanelChannels * (score_type_ + 1);
-            kernels_.rows->finish[score_type_]({sums, kPanelChannels, count, kPanelChannels}, out, square.stride * 2, factors);
+            kernels_.rows->finish[score_type_]({sums, kPanelChannels, count, kPanelChannels}, out, square.stride * 2,
+                                               factors);
         }
     }
 
-    void row_probabilities(const Call& call, std::int64_t row, std::int64_t head, std::int64_t at, const std::array<Range, 2>& ranges,
-                           const Square& square, std::byte* scratch) const {
+    void row_probabilities(const Call& call, std::int64_t row, std::int64_t head, std::int64_t at,
+                           const std::array<Range, 2>& ranges, const Square& square, std::byte* scratch) const {
         const int planes = probabilities_.planes();
         std::array<Range, 2> written;
         for (std::size_t i = 0; i < 2; ++i) written[i] = columns_of(ranges, i);
-        probabilities_.run(square.score_row(at), call.position + row, written, square.code_row(at, planes), square.stride, scratch);
+        probabilities_.run(square.score_row(at), call.position + row, written, square.code_row(at, planes),
+                           square.stride, scratch);
         if (call.trace) record(call, row, head, at, square);
     }
 
     void record(const Call& call, std::int64_t row, std::int64_t head, std::int64_t at, const Square& square) const {
         const std::int64_t positions = call.position + call.rows;
-        std::memcpy(call.trace->row(ops_.scores.output, head, row), square.score_row(at), static_cast<std::size_t>(positions * (score_type_ + 1)));
-        probabilities_.trace(square.score_row(at), square.code_row(at, probabilities_.planes()), square.stride, positions,
-                             ops_.table ? call.trace->row(ops_.table->output, head, row) : nullptr,
+        std::memcpy(call.trace->row(ops_.scores.output, head, row), square.score_row(at),
+                    static_cast<std::size_t>(positions * (score_type_ + 1)));
+        probabilities_.trace(square.score_row(at), square.code_row(at, probabilities_.planes()), square.stride,
+                             positions, ops_.table ? call.trace->row(ops_.table->output, head, row) : nullptr,
                              call.trace->row(ops_.softmax.output, head, row));
     }
 
@@ -223,30 +238,35 @@ class AttentionStep final : public Step {
         const int planes = probabilities_.planes();
         const std::int32_t rows = queries.count * planes;
         alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels] = {};
-        for (std::size_t i = 0; i < 2; ++i) add_products(cache, queries, panel, columns_of(ranges, i), rows, square, sums);
+        for (std::size_t i = 0; i < 2; ++i)
+            add_products(cache, queries, panel, columns_of(ranges, i), rows, square, sums);
         for (std::int32_t r = 0; planes == 2 && r < queries.count; ++r) {
             std::int32_t* sum = sums + 2 * r * kPanelChannels;
-            for (int d = 0; d < kPanelChannels; ++d) sum[d] = wrapped(sum[kPanelChannels + d], 256u * static_cast<std::uint32_t>(sum[d]));
+            for (int d = 0; d < kPanelChannels; ++d)
+                sum[d] = wrapped(sum[kPanelChannels + d], 256u * static_cast<std::uint32_t>(sum[d]));
         }
         const std::int64_t dim = panel * kPanelChannels;
         const int dims = static_cast<int>(std::min<std::int64_t>(kPanelChannels, head_dim_ - dim));
-        kernels_.rows->finish[out_type_]({sums, planes * kPanelChannels, queries.count, dims}, out + dim * (out_type_ + 1), stride,
-                                         out_factors_.from(0));
+        kernels_.rows->finish[out_type_]({sums, planes * kPanelChannels, queries.count, dims},
+                                         out + dim * (out_type_ + 1), stride, out_factors_.from(0));
     }
 
-    void add_products(const KVCache& cache, const Queries& queries, std::int64_t panel, const Range& range, std::int32_t rows,
-                      const Square& square, std::int32_t* sums) const {
+    void add_products(const KVCache& cache, const Queries& queries, std::int64_t panel, const Range& range,
+                      std::int32_t rows, const Square& square, std::int32_t* sums) const {
         if (range.size() <= 0) return;
         alignas(64) std::int32_t part[kMaxTileRows * kPanelChannels];
         const std::uint8_t* codes = square.code_row(queries.first, probabilities_.planes()) + range.first;
         const Panel values = cache.value_panel(queries.kv_head, panel, range.first, range.size());
         kernels_.tile8.run(values, {codes, square.stride, rows}, part);
-        for (std::int32_t i = 0; i < rows * kPanelChannels; ++i) sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
+        for (std::int32_t i = 0; i < rows * kPanelChannels; ++i)
+            sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(part[i]));
         if (const std::int32_t offset = kernels_.tile8.offset) {  // what the tile took from each probability
-            const std::vector<std::uint8_t> ones(static_cast<std::size_t>(range.size()), static_cast<std::uint8_t>(offset + 1));
+            const std::vector<std::uint8_t> ones(static_cast<std::size_t>(range.size()),
+                                                 static_cast<std::uint8_t>(offset + 1));
             kernels_.tile8.run(values, {ones.data(), 0, 1}, part);
             for (std::int32_t i = 0; i < rows * kPanelChannels; ++i)
-                sums[i] = wrapped(sums[i], static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(part[i % kPanelChannels]));
+                sums[i] = wrapped(
+                    sums[i], static_cast<std::uint32_t>(offset) * static_cast<std::uint32_t>(part[i % kPanelChannels]));
         }
     }
 
@@ -262,7 +282,9 @@ class AttentionStep final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_attention(const AttentionOps& ops, const Site& site) { return std::make_unique<AttentionStep>(ops, site); }
+std::unique_ptr<Step> make_attention(const AttentionOps& ops, const Site& site) {
+    return std::make_unique<AttentionStep>(ops, site);
+}
 
 std::int32_t key_weight(const Kernels& kernels) { return kernels.tile8.offset - kCacheZeroPoint; }
 

@@ -31,10 +31,12 @@ class ChannelStep final : public Step {
                 add(Look{segments_.at(found.input), kernel, found.table->data}, found.output, site);
             } else {
                 const Multiply& found = **std::get_if<const Multiply*>(&op);
-                auto* kernel = site.kernels.rows->multiply[site.type(found.a)][site.type(found.b)][site.type(found.output)];
-                const MultiplyKernel how = {site.tensor(found.a).zero_point, site.tensor(found.b).zero_point, 
-                                            factor(found.rescale, reach(site.tensor(found.a)) * reach(site.tensor(found.b))),
-                                            site.format(found.output)};
+                auto* kernel =
+                    site.kernels.rows->multiply[site.type(found.a)][site.type(found.b)][site.type(found.output)];
+                const MultiplyKernel how = {
+                    site.tensor(found.a).zero_point, site.tensor(found.b).zero_point,
+                    factor(found.rescale, reach(site.tensor(found.a)) * reach(site.tensor(found.b))),
+                    site.format(found.output)};
                 add(Times{segments_.at(found.a), segments_.at(found.b), kernel, how}, found.output, site);
             }
         }
@@ -51,7 +53,8 @@ class ChannelStep final : public Step {
         for (const Product& product : products_) prepared.push_back(product.prepare(call, member));
         for (std::int64_t panel = first; panel < last; ++panel)
             for (std::int64_t row = call.first; row < call.rows; row += max_rows_)
-                run_tile(call, member, prepared, panel, row, static_cast<int>(std::min<std::int64_t>(max_rows_, call.rows - row)));
+                run_tile(call, member, prepared, panel, row,
+                         static_cast<int>(std::min<std::int64_t>(max_rows_, call.rows - row)));
     }
 
   private:
@@ -79,23 +82,27 @@ class ChannelStep final : public Step {
         code_bytes_ = static_cast<std::int64_t>(site.tensor(output).code_bytes());
     }
 
-    void run_tile(const Call& call, const Member& member, const std::vector<Product::Prepared>& prepared, std::int64_t panel,
-                  std::int64_t row, int count) const {
+    void run_tile(const Call& call, const Member& member, const std::vector<Product::Prepared>& prepared,
+                  std::int64_t panel, std::int64_t row, int count) const {
         Segment segments[kMaxSegments];
         const std::int64_t channel = panel * kPanelChannels;
         const std::int64_t channels = std::min<std::int64_t>(kPanelChannels, products_.front().channels() - channel);
-        const Target out = {call.row(to_, row, member) + channel * code_bytes_, static_cast<std::ptrdiff_t>(to_.stride)};
+        const Target out = {call.row(to_, row, member) + channel * code_bytes_,
+                            static_cast<std::ptrdiff_t>(to_.stride)};
         for (std::size_t number = 0; number < work_.size(); ++number) {
             const bool last = number + 1 == work_.size();
             const Target target = last ? out : Target{segments[number].codes[0], sizeof segments[number].codes[0]};
             if (const auto* sum = std::get_if<Sum>(&work_[number])) {
-                products_[sum->product].run(call, member, prepared[sum->product], panel, row, count, target.first, target.stride);
+                products_[sum->product].run(call, member, prepared[sum->product], panel, row, count, target.first,
+                                            target.stride);
             } else if (const auto* look = std::get_if<Look>(&work_[number])) {
-                for (int r = 0; r < count; ++r) look->kernel(segments[look->from].codes[r], target.row(r), channels, look->table);
+                for (int r = 0; r < count; ++r)
+                    look->kernel(segments[look->from].codes[r], target.row(r), channels, look->table);
             } else {
                 const auto& times = std::get<Times>(work_[number]);
                 for (int r = 0; r < count; ++r)
-                    times.kernel(segments[times.a].codes[r], segments[times.b].codes[r], target.row(r), channels, times.how);
+                    times.kernel(segments[times.a].codes[r], segments[times.b].codes[r], target.row(r), channels,
+                                 times.how);
             }
         }
     }
@@ -110,8 +117,7 @@ class ChannelStep final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site,
-                                    const MatrixStore& matrices) {
+std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site, const MatrixStore& matrices) {
     return std::make_unique<ChannelStep>(ops, site, matrices);
 }
 

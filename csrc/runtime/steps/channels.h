@@ -1,7 +1,7 @@
 // Steps that members divide by output channels: matrix products, and what can be done with some channels at once.
 //
-// gate and up of an MLP, the activation function and their product are one such step: each member computes the same panel of
-// both matrices, and only the product of the two leaves its cache.
+// gate and up of an MLP, the activation function and their product are one such step: each member computes the same
+// panel of both matrices, and only the product of the two leaves its cache.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,6 @@ namespace mobilequant {
 // In running order; the output of the last is the output of the step.
 using ChannelOps = std::vector<std::variant<const Linear*, const Table*, const Multiply*>>;
 
-std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site,
-                                    const MatrixStore& matrices);
+std::unique_ptr<Step> make_channels(const ChannelOps& ops, const Site& site, const MatrixStore& matrices);
 
 }  // namespace mobilequant

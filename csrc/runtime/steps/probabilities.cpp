@@ -40,10 +40,11 @@ Probabilities::Probabilities(const AttentionOps& ops, const Site& site)
               static_cast<std::int32_t>(ops.softmax.one), site.format(ops.softmax.output).qmax,
               entries_.empty() ? nullptr : entries_.data() + 1} {}
 
-void Probabilities::run(const std::byte* scores, std::int64_t position, const std::array<Range, 2>& written, std::uint8_t* codes,
-                        std::ptrdiff_t stride, std::byte* scratch) const {
+void Probabilities::run(const std::byte* scores, std::int64_t position, const std::array<Range, 2>& written,
+                        std::uint8_t* codes, std::ptrdiff_t stride, std::byte* scratch) const {
     const auto ranges = visibility_.of(position);
-    const std::int64_t count = ranges[0].size() + ranges[1].size(), score_bytes = score_type_ + 1, bytes = softmax_type_ + 1;
+    const std::int64_t count = ranges[0].size() + ranges[1].size(), score_bytes = score_type_ + 1,
+                       bytes = softmax_type_ + 1;
     auto* powers = reinterpret_cast<std::int32_t*>(scratch);
     std::byte *seen = scratch + 4 * count, *found = seen + 2 * count;
     for (int plane = 0; plane < planes(); ++plane)
@@ -72,8 +73,8 @@ void Probabilities::run(const std::byte* scores, std::int64_t position, const st
     }
 }
 
-void Probabilities::trace(const std::byte* scores, const std::uint8_t* codes, std::ptrdiff_t stride, std::int64_t positions,
-                          std::byte* looked_up, std::byte* found) const {
+void Probabilities::trace(const std::byte* scores, const std::uint8_t* codes, std::ptrdiff_t stride,
+                          std::int64_t positions, std::byte* looked_up, std::byte* found) const {
     if (looked_up) look_(scores, looked_up, positions, table_);
     for (std::int64_t s = 0; s < positions; ++s) {
         if (type_ == 0)

@@ -19,14 +19,14 @@ class Probabilities {
     // Bytes that `run` needs for rows of `positions`.
     std::size_t scratch_bytes(std::int64_t positions) const { return static_cast<std::size_t>(positions) * 8 + 64; }
 
-    // `scores` by position; `codes` by position, `stride` from plane to plane. What `written` covers and the token does not see
-    // becomes 0.
+    // `scores` by position; `codes` by position, `stride` from plane to plane. What `written` covers and the token does
+    // not see becomes 0.
     void run(const std::byte* scores, std::int64_t position, const std::array<Range, 2>& written, std::uint8_t* codes,
              std::ptrdiff_t stride, std::byte* scratch) const;
 
     // The output of the softmax, or of the table in front of it, as it would lie in memory, for a trace.
-    void trace(const std::byte* scores, const std::uint8_t* codes, std::ptrdiff_t stride, std::int64_t positions, std::byte* looked_up,
-               std::byte* found) const;
+    void trace(const std::byte* scores, const std::uint8_t* codes, std::ptrdiff_t stride, std::int64_t positions,
+               std::byte* looked_up, std::byte* found) const;
 
   private:
     using Look = void (*)(const void*, void*, std::int64_t, const void*);

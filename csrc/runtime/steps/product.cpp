@@ -21,13 +21,15 @@ const TileKernel& tile_of(const PackedMatrix& codes, const Kernels& kernels) {
 // Sums of both planes → sums of the codes, modulo 2^32.
 void join_planes(std::int32_t* high, const std::int32_t* low) {
     for (int c = 0; c < kPanelChannels; ++c)
-        high[c] = static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high[c]) + static_cast<std::uint32_t>(low[c]));
+        high[c] =
+            static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high[c]) + static_cast<std::uint32_t>(low[c]));
 }
 
 // What follows the sums of each row: bias, the zero point of the input, and what the tile takes from each code.
 FactorTable factors_of(const Linear& op, const PackedMatrix& codes, const Site& site) {
     const Tensor& input = site.tensor(op.input);
-    const std::int64_t offset = tile_of(codes, site.kernels).offset, largest = std::max(std::abs(input.qmin), input.qmax);
+    const std::int64_t offset = tile_of(codes, site.kernels).offset,
+                       largest = std::max(std::abs(input.qmin), input.qmax);
     const std::int64_t each = site.type(op.input) == 1 ? 256 * (offset - 128) + offset : offset - input.zero_point;
     const auto* mantissa = op.rescale.mantissa->as<std::int32_t>();
     const auto* shift = op.rescale.shift->as<std::int8_t>();
@@ -35,7 +37,8 @@ FactorTable factors_of(const Linear& op, const PackedMatrix& codes, const Site& 
     for (std::int64_t o = 0; o < codes.rows(); ++o) {
         const std::int64_t bias = op.bias ? op.bias->as<std::int32_t>()[o] : 0, sum = codes.row_sum(o);
         const std::int64_t bound = codes.row_magnitude(o) * largest + std::abs(sum * input.zero_point) + std::abs(bias);
-        table.set(o, static_cast<std::int32_t>(static_cast<std::uint32_t>(bias + each * sum)), mantissa[o], shift[o], bound);
+        table.set(o, static_cast<std::int32_t>(static_cast<std::uint32_t>(bias + each * sum)), mantissa[o], shift[o],
+                  bound);
     }
     table.finish();
     return table;
@@ -62,19 +65,22 @@ Product::Prepared Product::prepare(const Call& call, const Member& member) const
     return planes;
 }
 
-Rows Product::rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row, int count) const {
+Rows Product::rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row,
+                   int count) const {
     if (wide_) return {prepared.data() + 2 * row * plane_stride(), plane_stride(), 2 * count};
-    return {reinterpret_cast<const std::uint8_t*>(call.row(from_, row, member)), static_cast<std::ptrdiff_t>(from_.stride), count};
+    return {reinterpret_cast<const std::uint8_t*>(call.row(from_, row, member)),
+            static_cast<std::ptrdiff_t>(from_.stride), count};
 }
 
-void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row, int count,
-                  std::byte* out, std::ptrdiff_t stride) const {
+void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel,
+                  std::int64_t row, int count, std::byte* out, std::ptrdiff_t stride) const {
     alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
     if (count == 1) factors_.prefetch(panel * kPanelChannels);
     tile_(codes_.panel(panel), rows(call, member, prepared, row, count), sums);
     const std::int64_t channel = panel * kPanelChannels;
     const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_.rows() - channel));
-    for (int r = 0; wide_ && r < count; ++r) join_planes(sums + 2 * r * kPanelChannels, sums + (2 * r + 1) * kPanelChannels);
+    for (int r = 0; wide_ && r < count; ++r)
+        join_planes(sums + 2 * r * kPanelChannels, sums + (2 * r + 1) * kPanelChannels);
     finish_({sums, (wide_ ? 2 : 1) * kPanelChannels, count, channels}, out, stride, factors_.from(channel));
 }
 

@@ -23,8 +23,8 @@ class Product {
     Prepared prepare(const Call& call, const Member& member) const;
 
     // Codes of the channels of a panel for `count` rows from `row` on, `stride` bytes from row to row.
-    void run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row, int count,
-             std::byte* out, std::ptrdiff_t stride) const;
+    void run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row,
+             int count, std::byte* out, std::ptrdiff_t stride) const;
 
   private:
     Rows rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row, int count) const;

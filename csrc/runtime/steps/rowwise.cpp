@@ -23,13 +23,16 @@ class Rowwise : public Step {
 std::int64_t largest(Array table) {
     const auto* entries = table->as<std::int16_t>();
     std::int64_t found = 0;
-    for (std::size_t i = 0; i < table->size_bytes / sizeof *entries; ++i) found = std::max<std::int64_t>(found, std::abs(entries[i]));
+    for (std::size_t i = 0; i < table->size_bytes / sizeof *entries; ++i)
+        found = std::max<std::int64_t>(found, std::abs(entries[i]));
     return found;
 }
 
 // Of the sum of what an addition rescales.
 std::int64_t largest_sum(const Add& op, const Site& site) {
-    const auto term = [&](int input, const Rescale& by) { return (reach(site.tensor(input)) * by.mantissa >> by.shift) + 1; };
+    const auto term = [&](int input, const Rescale& by) {
+        return (reach(site.tensor(input)) * by.mantissa >> by.shift) + 1;
+    };
     return term(op.a, op.rescale_a) + term(op.b, op.rescale_b);
 }
 
@@ -104,8 +107,15 @@ class NormStep final : public Rowwise {
           to_bytes_(site.tensor(op.output).code_bytes()),
           groups_(site.tensor(op.output).channels / op.group),
           kernel_(site.kernels.rows->norm[site.type(op.input)][site.type(op.output)]),
-          op_{site.tensor(op.input).zero_point, exponent_.data(), gain_.data(), bias_.data(), op.epsilon, op.subtract_mean,
-              static_cast<std::int32_t>(op.group), factor(op.rescale, kLargestNorm), site.format(op.output)} {}
+          op_{site.tensor(op.input).zero_point,
+              exponent_.data(),
+              gain_.data(),
+              bias_.data(),
+              op.epsilon,
+              op.subtract_mean,
+              static_cast<std::int32_t>(op.group),
+              factor(op.rescale, kLargestNorm),
+              site.format(op.output)} {}
 
     void run_row(const Call& call, std::int64_t row, const Member& member) const override {
         const std::byte* x = call.row(from_, row, member);
@@ -228,7 +238,9 @@ class AddStep final : public Rowwise {
 
 }  // namespace
 
-std::int64_t reach(const Tensor& tensor) { return std::max(tensor.qmax - tensor.zero_point, tensor.zero_point - tensor.qmin); }
+std::int64_t reach(const Tensor& tensor) {
+    return std::max(tensor.qmax - tensor.zero_point, tensor.zero_point - tensor.qmin);
+}
 
 std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, const PackedMatrix* tied) {
     return std::make_unique<EmbeddingStep>(op, site, tied);
@@ -237,7 +249,9 @@ std::unique_ptr<Step> make_embedding(const Embedding& op, const Site& site, cons
 std::unique_ptr<Step> make_norm(const Norm& op, const Site& site) { return std::make_unique<NormStep>(op, site); }
 std::unique_ptr<Step> make_rope(const Rope& op, const Site& site) { return std::make_unique<RopeStep>(op, site); }
 std::unique_ptr<Step> make_table(const Table& op, const Site& site) { return std::make_unique<TableStep>(op, site); }
-std::unique_ptr<Step> make_multiply(const Multiply& op, const Site& site) { return std::make_unique<MultiplyStep>(op, site); }
+std::unique_ptr<Step> make_multiply(const Multiply& op, const Site& site) {
+    return std::make_unique<MultiplyStep>(op, site);
+}
 std::unique_ptr<Step> make_add(const Add& op, const Site& site) { return std::make_unique<AddStep>(op, site); }
 
 }  // namespace mobilequant

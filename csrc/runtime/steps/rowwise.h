@@ -25,7 +25,9 @@ struct Site {
 };
 
 // `bound`: what the magnitude of a rescaled number cannot exceed.
-inline Factor factor(const Rescale& rescale, std::int64_t bound) { return make_factor(rescale.mantissa, rescale.shift, bound); }
+inline Factor factor(const Rescale& rescale, std::int64_t bound) {
+    return make_factor(rescale.mantissa, rescale.shift, bound);
+}
 
 // The largest distance of a code from the zero point.
 std::int64_t reach(const Tensor& tensor);

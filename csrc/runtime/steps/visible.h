@@ -1,4 +1,5 @@
-// Which positions a token sees (docs/integer-semantics.md, attention): the constant prefix, and all or the last `window` others.
+// Which positions a token sees (docs/integer-semantics.md, attention): the constant prefix, and all or the last
+// `window` others.
 #pragma once
 
 #include <algorithm>
