@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from engine.priority import Ticks, prefix, wait_until_idle
@@ -16,6 +18,8 @@ from engine.row import SCENARIOS, Case
 from engine.shapes import SHAPES
 from engine.systems.system import Command, System
 from mobilequant.errors import ResourceError
+
+_MEASURE = Path(__file__).with_name("inside") / "measure.py"
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,14 @@ def sample(case: Case, system: System) -> dict[str, Any]:
 
 def run_timed(command: Command) -> Ended:
     """Run a program to its end. Raises ResourceError when it fails."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors, text=True)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            raise ResourceError(
-                f"{' '.join(command)} failed with code {process.returncode}: {errors.read()[-1000:]}",
-                "Prepare it again (engine.prepare), or leave this system out.",
-            )
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        return Ended(output.read(), usage.ru_maxrss * unit, usage.ru_utime + usage.ru_stime)
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.json"
+        words = [sys.executable, "-I", "-S", str(_MEASURE), str(report), *command]
+        ended = subprocess.run(words, capture_output=True, text=True)
+        told = json.loads(report.read_text()) if report.is_file() else {"code": ended.returncode}
+    if told["code"]:
+        raise ResourceError(
+            f"{' '.join(command)} failed with code {told['code']}: {ended.stderr[-1000:]}",
+            "Prepare it again (engine.prepare), or leave this system out.",
+        )
+    return Ended(ended.stdout, told["peak_memory_bytes"], told["cpu_s"])

@@ -134,7 +134,8 @@ def test_our_command_is_a_template():
 
 def test_a_process_is_measured_and_a_failure_is_told():
     ended = run_timed([sys.executable, "-c", "x = bytearray(50_000_000); print(len(x))"])
-    assert ended.output == "50000000\n" and ended.peak_memory_bytes > 50e6 and ended.cpu_s > 0
+    assert ended.output == "50000000\n" and ended.cpu_s > 0
+    assert 50e6 < ended.peak_memory_bytes < 90e6  # not that of this process, which is several times as big
     with pytest.raises(ResourceError, match="code 3"):
         run_timed([sys.executable, "-c", "raise SystemExit(3)"])
 
