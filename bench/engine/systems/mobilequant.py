@@ -17,7 +17,8 @@ from engine.systems.process import run
 from engine.systems.system import Command, System, folder_bytes
 
 _CLI = f"{sys.executable} -m mobilequant"
-TEMPLATE = f"{_CLI} bench {{package}} --prompt {{prompt}} --decode {{decode}} --threads {{threads}} --format json"
+_SIZES = "--prompt {prompt} --decode {decode} --threads {threads}"
+TEMPLATE = f"{_CLI} bench {{package}} {_SIZES} --repeat 1 --format json"  # one timed run in a process, as all
 _PRESETS = {"W4A8": "w4a8-fast", "W4A8 g64": "w4g64a8-fast", "W8A8": "w8a8-fast"}
 RECIPES = Path(__file__).parents[1] / "recipes"
 

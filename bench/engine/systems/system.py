@@ -44,7 +44,7 @@ class System(ABC):
         """{"nll": sum in nats, "predictions": …} over windows in a file of int32 ids."""
 
 
-MEASURED = ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_memory_bytes")
+MEASURED = ("prefill_tok_s", "decode_tok_s", "load_ms")
 
 
 def last_object(output: str) -> dict[str, Any]:
