@@ -59,8 +59,14 @@ Session::Session(Engine& engine, std::int64_t capacity)
                  engine.team_.size(),
                  most(engine.plan_, [&](const Step& step) { return step.common_bytes(capacity_); }),
                  most(engine.plan_, [&](const Step& step) { return step.scratch_bytes(capacity_); })) {
-    for (const Cache& cache : engine.graph().caches)
-        caches_.emplace_back(cache, engine.graph().num_prefix, capacity_, key_weight(engine.kernels_));
+    std::size_t total = 0;
+    for (const Cache& cache : engine.graph().caches) total += KVCache::bytes(cache, capacity_);
+    cache_memory_ = AlignedBytes(total);
+    std::byte* next = cache_memory_.data();
+    for (const Cache& cache : engine.graph().caches) {
+        caches_.emplace_back(cache, engine.graph().num_prefix, capacity_, key_weight(engine.kernels_), next);
+        next += KVCache::bytes(cache, capacity_);
+    }
 }
 
 void Session::require_valid(std::span<const std::int32_t> tokens) const {

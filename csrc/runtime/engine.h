@@ -73,6 +73,7 @@ class Session {
     Engine& engine_;
     std::int64_t position_, capacity_;
     Workspace workspace_;
+    AlignedBytes cache_memory_;
     std::vector<KVCache> caches_;
 };
 

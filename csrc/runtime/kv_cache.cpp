@@ -8,18 +8,36 @@ constexpr int kZeroPoint = 128;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
+struct Sizes {
+    std::int64_t padded_dim, capacity, value_panels;
+
+    Sizes(const Cache& cache, std::int64_t positions)
+        : padded_dim(round_up(cache.head_dim, kColumnPad)),
+          capacity(round_up(positions, kPanelChannels)),
+          value_panels((cache.head_dim + kPanelChannels - 1) / kPanelChannels) {}
+
+    std::int64_t key_bytes() const { return capacity * padded_dim; }  // of one head
+    std::int64_t value_bytes() const { return value_panels * kPanelChannels * capacity; }
+    std::int64_t bias_bytes() const { return capacity * static_cast<std::int64_t>(sizeof(std::int32_t)); }
+};
+
 }  // namespace
 
-KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight)
-    : head_dim_(cache.head_dim),
-      padded_dim_(round_up(cache.head_dim, kColumnPad)),
-      capacity_(round_up(capacity, kPanelChannels)),
-      key_panels_(capacity_ / kPanelChannels),
-      value_panels_((cache.head_dim + kPanelChannels - 1) / kPanelChannels),
-      key_weight_(key_weight),
-      keys_(static_cast<std::size_t>(cache.num_kv_heads * key_panels_ * kPanelChannels * padded_dim_)),
-      values_(static_cast<std::size_t>(cache.num_kv_heads * value_panels_ * kPanelChannels * capacity_)),
-      key_bias_(static_cast<std::size_t>(cache.num_kv_heads * capacity_) * sizeof(std::int32_t)) {
+std::size_t KVCache::bytes(const Cache& cache, std::int64_t capacity) {
+    const Sizes sizes(cache, capacity);
+    return static_cast<std::size_t>(cache.num_kv_heads *
+                                    (sizes.key_bytes() + sizes.value_bytes() + sizes.bias_bytes()));
+}
+
+KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight,
+                 std::byte* memory)
+    : head_dim_(cache.head_dim), key_weight_(key_weight) {
+    const Sizes sizes(cache, capacity);
+    padded_dim_ = sizes.padded_dim, capacity_ = sizes.capacity, value_panels_ = sizes.value_panels;
+    key_panels_ = capacity_ / kPanelChannels;
+    keys_ = memory;
+    values_ = keys_ + cache.num_kv_heads * sizes.key_bytes();
+    key_bias_ = reinterpret_cast<std::int32_t*>(values_ + cache.num_kv_heads * sizes.value_bytes());
     for (std::int64_t position = 0; position < num_prefix; ++position) {
         for (std::int64_t head = 0; head < cache.num_kv_heads; ++head) {
             const std::int64_t entry = (position * cache.num_kv_heads + head) * head_dim_;
@@ -32,21 +50,21 @@ KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capac
 void KVCache::write_key(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
     const std::int64_t panel = head * key_panels_ + position / kPanelChannels;
     auto* lane =
-        keys_.as<std::int8_t>() + panel * kPanelChannels * padded_dim_ + position % kPanelChannels * kColumnGroup;
+        reinterpret_cast<std::int8_t*>(keys_) + panel * kPanelChannels * padded_dim_ + position % kPanelChannels * kColumnGroup;
     std::int32_t sum = 0;
     for (std::int64_t d = 0; d < head_dim_; ++d) {
         const int code = codes[d] - kZeroPoint;
         lane[d / kColumnGroup * kGroupBytes + d % kColumnGroup] = static_cast<std::int8_t>(code);
         sum += code;
     }
-    key_bias_.as<std::int32_t>()[head * capacity_ + position] = key_weight_ * sum;
+    key_bias_[head * capacity_ + position] = key_weight_ * sum;
 }
 
 void KVCache::write_value(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
     for (std::int64_t d = 0; d < head_dim_; ++d) {
         const std::int64_t panel = head * value_panels_ + d / kPanelChannels;
         auto* group =
-            values_.as<std::int8_t>() + panel * kPanelChannels * capacity_ + position / kColumnGroup * kGroupBytes;
+            reinterpret_cast<std::int8_t*>(values_) + panel * kPanelChannels * capacity_ + position / kColumnGroup * kGroupBytes;
         group[d % kPanelChannels * kColumnGroup + position % kColumnGroup] =
             static_cast<std::int8_t>(codes[d] - kZeroPoint);
     }
@@ -54,17 +72,17 @@ void KVCache::write_value(std::int64_t head, std::int64_t position, const std::u
 
 Panel KVCache::key_panel(std::int64_t head, std::int64_t number) const {
     const std::int64_t panel = head * key_panels_ + number;
-    return {keys_.data() + panel * kPanelChannels * padded_dim_, static_cast<std::int32_t>(padded_dim_), 1, nullptr};
+    return {keys_ + panel * kPanelChannels * padded_dim_, static_cast<std::int32_t>(padded_dim_), 1, nullptr};
 }
 
 Panel KVCache::value_panel(std::int64_t head, std::int64_t number, std::int64_t first, std::int64_t count) const {
     const std::int64_t panel = head * value_panels_ + number;
-    const std::byte* start = values_.data() + panel * kPanelChannels * capacity_ + first / kColumnGroup * kGroupBytes;
+    const std::byte* start = values_ + panel * kPanelChannels * capacity_ + first / kColumnGroup * kGroupBytes;
     return {start, static_cast<std::int32_t>(count), 1, nullptr};
 }
 
 const std::int32_t* KVCache::key_bias(std::int64_t head, std::int64_t number) const {
-    return key_bias_.as<std::int32_t>() + head * capacity_ + number * kPanelChannels;
+    return key_bias_ + head * capacity_ + number * kPanelChannels;
 }
 
 }  // namespace mobilequant

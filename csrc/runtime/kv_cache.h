@@ -6,20 +6,23 @@
 // Codes are stored less their zero point, as signed bytes. What was not written yet is 0.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "graph/graph.h"
 #include "kernels/tile.h"
-#include "runtime/aligned.h"
 
 namespace mobilequant {
 
 class KVCache {
   public:
-    // Room for `capacity` positions; the first hold the constant prefix. `key_weight` stands before Σ of a key's codes
-    // in its bias.
-    KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight);
+    // Bytes for `capacity` positions.
+    static std::size_t bytes(const Cache& cache, std::int64_t capacity);
+
+    // In `memory`, zero and at a cache line, which must outlive the cache. The first positions hold the constant prefix.
+    // `key_weight` stands before Σ of a key's codes in its bias.
+    KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capacity, std::int32_t key_weight,
+            std::byte* memory);
 
     // Codes (D) of one head at a position.
     void write_key(std::int64_t head, std::int64_t position, const std::uint8_t* codes);
@@ -37,7 +40,8 @@ class KVCache {
   private:
     std::int64_t head_dim_, padded_dim_, capacity_, key_panels_, value_panels_;
     std::int32_t key_weight_;
-    AlignedBytes keys_, values_, key_bias_;
+    std::byte *keys_, *values_;
+    std::int32_t* key_bias_;
 };
 
 }  // namespace mobilequant

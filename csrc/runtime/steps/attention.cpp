@@ -159,10 +159,10 @@ class AttentionStep final : public Step {
         const std::int64_t first_panel = std::max(prefix_panels, ranges[1].first / kPanelChannels);
         const std::int64_t last_panel = (ranges[1].last + kPanelChannels - 1) / kPanelChannels;
         const auto panels = member.share(prefix_panels + last_panel - first_panel);
-        for (std::int64_t number = panels.first; number < panels.last; ++number)
-            each_key(call, member, row, [&](const Queries& queries) {
+        each_key(call, member, row, [&](const Queries& queries) {
+            for (std::int64_t number = panels.first; number < panels.last; ++number)
                 scores(cache, queries, number < prefix_panels ? number : number - prefix_panels + first_panel, square);
-            });
+        });
         member.barrier();
         const auto heads = member.share(num_heads_);
         std::byte* scratch = call.workspace.scratch(member.index());
