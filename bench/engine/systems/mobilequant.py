@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from engine.lengthen import lengthen
 from engine.row import Scenario, Variant
 from engine.shapes import Shape, peers_dir
 from engine.systems.process import run
@@ -20,6 +21,7 @@ _CLI = f"{sys.executable} -m mobilequant"
 _SIZES = "--prompt {prompt} --decode {decode} --threads {threads}"
 TEMPLATE = f"{_CLI} bench {{package}} {_SIZES} --repeat 1 --format json"  # one timed run in a process, as all
 _PRESETS = {"W4A8": "w4a8-fast", "W4A8 g64": "w4g64a8-fast", "W8A8": "w8a8-fast"}
+LONGEST = 4_352  # positions: 4,096 and 128 behind them
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
@@ -39,6 +41,7 @@ class MobileQuant(System):
                 continue
             if shape.random is None:
                 run([*shlex.split(_CLI), "quantize", shape.name, "--preset", preset, "--out", package, "--force"])
+                lengthen(package, shape.name, LONGEST)
             else:
                 make = [sys.executable, "-m", "engine.random_package"]
                 run([*make, shape.folder(), RECIPES / f"{preset}.yaml", package])
