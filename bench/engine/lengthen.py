@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from mobilequant.integer.graph import Constant, IntegerGraph
 from mobilequant.integer.ops.rope import rope_tables
 from mobilequant.integer.package import load_graph, read_manifest, save_graph, write_manifest
