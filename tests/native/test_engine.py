@@ -7,7 +7,7 @@ import pytest
 
 from engine_build import succeed, tool
 
-MUTANTS = 10_000  # in each of two processes
+MUTANTS = 5_000  # in each of two processes
 
 
 @pytest.fixture
