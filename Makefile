@@ -27,7 +27,7 @@ lint: install
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
+	@$(BIN)/clang-format --dry-run -Werror $(SOURCES)
 
 # The same with many more random examples in every property test, and the GPU kernels in their interpreter.
 verify-all: lint

@@ -17,6 +17,9 @@
 #include <utility>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_DOTPROD)
@@ -156,6 +159,9 @@ int main(int count, char** given) {
     std::fprintf(stderr, "no memory for an array of 1 GiB: end other programs\n");
     return 1;
   }
+#if defined(__linux__)
+  madvise(array, kDramBytes, MADV_HUGEPAGE);  // the limit is that of the memory, not of the translation of addresses
+#endif
   std::memset(array, 1, kDramBytes);
   std::printf("{\"int8_instruction\": \"%s\", \"limits\": [", kInstruction);
   for (int i = 1; i < count; ++i) {

@@ -49,8 +49,8 @@ KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capac
 
 void KVCache::write_key(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
     const std::int64_t panel = head * key_panels_ + position / kPanelChannels;
-    auto* lane =
-        reinterpret_cast<std::int8_t*>(keys_) + panel * kPanelChannels * padded_dim_ + position % kPanelChannels * kColumnGroup;
+    auto* lane = reinterpret_cast<std::int8_t*>(keys_) + panel * kPanelChannels * padded_dim_ +
+                 position % kPanelChannels * kColumnGroup;
     std::int32_t sum = 0;
     for (std::int64_t d = 0; d < head_dim_; ++d) {
         const int code = codes[d] - kZeroPoint;
@@ -63,8 +63,8 @@ void KVCache::write_key(std::int64_t head, std::int64_t position, const std::uin
 void KVCache::write_value(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
     for (std::int64_t d = 0; d < head_dim_; ++d) {
         const std::int64_t panel = head * value_panels_ + d / kPanelChannels;
-        auto* group =
-            reinterpret_cast<std::int8_t*>(values_) + panel * kPanelChannels * capacity_ + position / kColumnGroup * kGroupBytes;
+        auto* group = reinterpret_cast<std::int8_t*>(values_) + panel * kPanelChannels * capacity_ +
+                      position / kColumnGroup * kGroupBytes;
         group[d % kPanelChannels * kColumnGroup + position % kColumnGroup] =
             static_cast<std::int8_t>(codes[d] - kZeroPoint);
     }
