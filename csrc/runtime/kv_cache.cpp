@@ -1,10 +1,14 @@
 #include "runtime/kv_cache.h"
 
+#include <algorithm>
+#include <cstring>
+
 namespace mobilequant {
 namespace {
 
 constexpr std::int64_t kGroupBytes = kPanelChannels * kColumnGroup;
-constexpr int kZeroPoint = 128;
+constexpr int kZeroPoint = 128;  // taken from a code by turning its highest bit
+constexpr std::uint32_t kZeroPoints = 0x80808080;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -49,24 +53,25 @@ KVCache::KVCache(const Cache& cache, std::int64_t num_prefix, std::int64_t capac
 
 void KVCache::write_key(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
     const std::int64_t panel = head * key_panels_ + position / kPanelChannels;
-    auto* lane = reinterpret_cast<std::int8_t*>(keys_) + panel * kPanelChannels * padded_dim_ +
-                 position % kPanelChannels * kColumnGroup;
-    std::int32_t sum = 0;
-    for (std::int64_t d = 0; d < head_dim_; ++d) {
-        const int code = codes[d] - kZeroPoint;
-        lane[d / kColumnGroup * kGroupBytes + d % kColumnGroup] = static_cast<std::int8_t>(code);
-        sum += code;
+    std::byte* lane = keys_ + panel * kPanelChannels * padded_dim_ + position % kPanelChannels * kColumnGroup;
+    for (std::int64_t d = 0; d < head_dim_; d += kColumnGroup, lane += kGroupBytes) {
+        std::uint32_t four = kZeroPoints;  // 0 where the head ends
+        std::memcpy(&four, codes + d, static_cast<std::size_t>(std::min<std::int64_t>(kColumnGroup, head_dim_ - d)));
+        four ^= kZeroPoints;
+        std::memcpy(lane, &four, kColumnGroup);
     }
+    std::int32_t sum = 0;
+    for (std::int64_t d = 0; d < head_dim_; ++d) sum += codes[d] - kZeroPoint;
     key_bias_[head * capacity_ + position] = key_weight_ * sum;
 }
 
 void KVCache::write_value(std::int64_t head, std::int64_t position, const std::uint8_t* codes) {
-    for (std::int64_t d = 0; d < head_dim_; ++d) {
-        const std::int64_t panel = head * value_panels_ + d / kPanelChannels;
-        auto* group = reinterpret_cast<std::int8_t*>(values_) + panel * kPanelChannels * capacity_ +
-                      position / kColumnGroup * kGroupBytes;
-        group[d % kPanelChannels * kColumnGroup + position % kColumnGroup] =
-            static_cast<std::int8_t>(codes[d] - kZeroPoint);
+    std::byte* group = values_ + head * value_panels_ * kPanelChannels * capacity_ +
+                       position / kColumnGroup * kGroupBytes + position % kColumnGroup;
+    for (std::int64_t first = 0; first < head_dim_; first += kPanelChannels, group += kPanelChannels * capacity_) {
+        const auto dims = std::min<std::int64_t>(kPanelChannels, head_dim_ - first);
+        for (std::int64_t d = 0; d < dims; ++d)
+            group[d * kColumnGroup] = static_cast<std::byte>(codes[first + d] ^ kZeroPoint);
     }
 }
 
