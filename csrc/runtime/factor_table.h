@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "kernels/operation.h"
-#include "kernels/tile.h"
 
 namespace mobilequant {
 
@@ -27,16 +26,6 @@ class FactorTable {
                 raise_.data() + channel,
                 narrow_,
                 to_};
-    }
-
-    // Ask for the factors of a panel, which are far away where a model is read once for each token.
-    void prefetch(std::int64_t channel) const {
-        for (int line = 0; line < kPanelChannels; line += 16) {
-            __builtin_prefetch(bias_.data() + channel + line);
-            __builtin_prefetch(mantissa_.data() + channel + line);
-        }
-        __builtin_prefetch(shift_.data() + channel);
-        __builtin_prefetch(raise_.data() + channel);
     }
 
   private:

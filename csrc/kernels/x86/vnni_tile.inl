@@ -48,19 +48,15 @@ struct Weights4 {
     }
 };
 
-// A few rows wait for memory: the next page is asked for, where the processor would not look by itself. Of a single row two sums
-// run side by side.
+// Of a single row two sums run side by side: one would wait for itself.
 template <class Weights, int R>
 static inline void sum_columns(Block (&sums)[R], const std::byte* panel, const std::uint8_t* codes,
                                std::ptrdiff_t stride, int columns) {
-    constexpr bool kSingle = R == 1, kFew = R <= 4;
-    constexpr std::ptrdiff_t kAhead = 4096;
+    constexpr bool kSingle = R == 1;
     Block more[R];
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < kVectors; ++v) sums[r][v] = more[r][v] = broadcast32(0);
     for (int k = 0; k < columns; k += kColumnPad, panel += Weights::kBytes) {
-        if constexpr (kFew)
-            for (int line = 0; line < Weights::kBytes; line += 64) __builtin_prefetch(panel + kAhead + line);
         Block weights;
         Weights::load_low(weights, panel);
         multiply(sums, weights, codes + k, stride);

@@ -75,7 +75,6 @@ Rows Product::rows(const Call& call, const Member& member, const Prepared& prepa
 void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel,
                   std::int64_t row, int count, std::byte* out, std::ptrdiff_t stride) const {
     alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
-    if (count == 1) factors_.prefetch(panel * kPanelChannels);
     tile_(codes_.panel(panel), rows(call, member, prepared, row, count), sums);
     const std::int64_t channel = panel * kPanelChannels;
     const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_.rows() - channel));
