@@ -64,7 +64,7 @@ def cell(line: Mapping[str, Any] | None, limit: Mapping[str, float]) -> str:
     if line is None:
         return "–"
     bound = {"GOPS": limit["int8_gops"], "GB/s": max(limit["read_gb_s"], limit["read_64mb_gb_s"])}.get(line["unit"])
-    digits = 2 if line["unit"].startswith("ns") else 0
+    digits = 2 if line["value"] < 10 else 0
     return f"{line['value']:.{digits}f}" + (f" ({line['value'] / bound:.0%})" if bound else "")
 
 

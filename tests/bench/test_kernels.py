@@ -11,7 +11,7 @@ def line(kernels, name, unit, value):
 
 def test_speeds_stand_beside_their_share_of_the_limit():
     assert cell(line("avx2", "W4", "GOPS", 100.0), LIMIT) == "100 (25%)"
-    assert cell(line("avx2", "W4", "GB/s", 5.0), LIMIT) == "5 (20%)"
+    assert cell(line("avx2", "W4", "GB/s", 5.0), LIMIT) == "5.00 (20%)"
     assert cell(line("avx2", "norm", "ns an element", 0.254), LIMIT) == "0.25"
     assert cell(None, LIMIT) == "–"
 

@@ -21,17 +21,16 @@ void tile(const Panel& panel, const Rows& rows, std::int32_t* sums) {
     const int group = panel.columns / panel.groups;
     for (int r = 0; r < rows.count; ++r) {
         const std::uint8_t* x = rows.codes + r * rows.stride;
-        for (int channel = 0; channel < kPanelChannels; ++channel) {
-            std::uint32_t total = 0;
-            for (int g = 0; g < panel.groups; ++g) {
-                std::uint32_t part = 0;
-                for (int k = g * group; k < (g + 1) * group; ++k)
-                    part += static_cast<std::uint32_t>(x[k] * weight(panel.weights, k, channel));
-                const std::uint32_t factor = !panel.multiplier ? 1 : panel.multiplier[g * kPanelChannels + channel];
-                total += factor * part;
-            }
-            sums[r * kPanelChannels + channel] = static_cast<std::int32_t>(total);
+        std::uint32_t totals[kPanelChannels] = {};
+        for (int g = 0; g < panel.groups; ++g) {
+            std::uint32_t part[kPanelChannels] = {};
+            for (int k = g * group; k < (g + 1) * group; ++k)
+                for (int c = 0; c < kPanelChannels; ++c)
+                    part[c] += static_cast<std::uint32_t>(x[k] * weight(panel.weights, k, c));
+            for (int c = 0; c < kPanelChannels; ++c)
+                totals[c] += part[c] * (panel.multiplier ? panel.multiplier[g * kPanelChannels + c] : 1u);
         }
+        for (int c = 0; c < kPanelChannels; ++c) sums[r * kPanelChannels + c] = static_cast<std::int32_t>(totals[c]);
     }
 }
 
