@@ -33,7 +33,6 @@ class Engine {
     std::optional<std::int32_t> leading_token() const { return package_.leading_token(); }
     double logits_scale() const { return graph().tensors[static_cast<std::size_t>(graph().output)].scale; }
     const Kernels& kernels() const { return kernels_; }
-    int threads() const { return team_.size(); }
 
   private:
     friend class Session;

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/round_up.h"
+
 namespace mobilequant {
 namespace {
 
 constexpr std::int64_t kGroupBytes = kPanelChannels * kColumnGroup;
 constexpr int kZeroPoint = 128;  // taken from a code by turning its highest bit
 constexpr std::uint32_t kZeroPoints = 0x80808080;
-
-std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 struct Sizes {
     std::int64_t padded_dim, capacity, value_panels;

@@ -35,7 +35,6 @@ class KVCache {
     const std::int32_t* key_bias(std::int64_t head, std::int64_t number) const;
 
     std::int64_t value_panels() const { return value_panels_; }
-    std::int64_t capacity() const { return capacity_; }
 
   private:
     std::int64_t head_dim_, padded_dim_, capacity_, key_panels_, value_panels_;

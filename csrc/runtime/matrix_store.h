@@ -34,8 +34,6 @@ class MatrixStore {
         return found == matrices_.end() ? nullptr : found->second.get();
     }
 
-    std::size_t bytes() const { return memory_.size(); }
-
   private:
     using Group = std::vector<PackedMatrix*>;
     std::vector<Group> make_matrices(const std::vector<Walk>& walks);

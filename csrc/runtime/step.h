@@ -33,8 +33,6 @@ class Workspace {
                place.stride * static_cast<std::size_t>(row);
     }
 
-    std::int64_t max_rows() const { return max_rows_; }
-
     // What the members of one step share while it runs.
     std::byte* common() { return common_.data(); }
 

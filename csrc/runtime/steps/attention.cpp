@@ -6,6 +6,7 @@
 
 #include "runtime/factor_table.h"
 #include "runtime/kv_cache.h"
+#include "runtime/round_up.h"
 #include "runtime/steps/probabilities.h"
 #include "runtime/trace.h"
 
@@ -14,7 +15,6 @@ namespace {
 
 constexpr int kCacheZeroPoint = 128;
 
-std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 std::int64_t round_down(std::int64_t value, std::int64_t unit) { return value / unit * unit; }
 
 // Modulo 2^32, as tiles sum: with an offset, sums over a long context leave int32 on the way to what fits.

@@ -75,11 +75,15 @@ def evaluate(
         )
     if output_format is Format.JSON:
         output.write_json(result)
-        return
+    else:
+        _write_tables(str(package), result)
+
+
+def _write_tables(package: str, result: dict[str, Any]) -> None:
     from mobilequant.jobs.report import score_lines
 
     protocol = result["protocol"]
-    output.write_scores(list(score_lines({str(package): result})))
+    output.write_scores(list(score_lines({package: result})))
     output.tell(f"{protocol['text']}: {protocol['predictions']} predictions in windows of {protocol['window']} tokens")
     if result["tasks"]:
         output.write_table("Zero-shot accuracy", _TASK_COLUMNS, _task_rows(result))
