@@ -14,6 +14,7 @@ import torch
 
 from engine import interleave, random_model
 from engine.chart import chart
+from engine.instructions import per_token, total
 from engine.limits import decode_bytes, decode_share, prefill_share
 from engine.perplexity import perplexity
 from engine.priority import Ticks
@@ -27,7 +28,7 @@ from engine.systems.gguf_file import gguf_name, interleaved
 from engine.systems.llama_cpp import LlamaCpp
 from engine.systems.mobilequant import MobileQuant
 from engine.systems.system import last_object
-from engine.table import markdown, median_limits, spelled
+from engine.table import instruction_table, markdown, median_limits, spelled
 from mobilequant.arch.registry import find
 from mobilequant.errors import ResourceError
 from mobilequant.models.canonical import expected_shapes
@@ -79,6 +80,15 @@ def test_a_table_and_a_chart_come_of_it():
     assert "| smollm2-135m, W4A8, 2 threads | best peer | 0.50× | 2.00× | – |" in text
     assert chart(found, {("MobileQuant", "W4A8"): 27.5}).startswith("<svg")
     assert spelled(None) == "–" and spelled(Spread(12.34, 9.99, 15.5, 3)) == "12.3 (10.0–15.5)"
+
+
+def test_instructions_are_those_of_the_tokens_alone():
+    few, many = total("==1== # Total instructions: 700\n"), total("# Total instructions: 1500\n")
+    assert per_token(few, many, 4, 12) == 100
+    with pytest.raises(ValueError, match="did not say"):
+        total("valgrind: no such tool")
+    table = instruction_table([{"row": "MobileQuant W4A8", "prompt": 2.5e6, "decode": 30.04e6}])
+    assert table.endswith("| MobileQuant W4A8 | 2.5 | 30.0 |")
 
 
 def test_shares_of_the_roofline():
