@@ -68,7 +68,7 @@ def median_limits(measured: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, 
     return {
         count: {
             name: median(each[name] for line in measured for each in line["limits"] if each["threads"] == count)
-            for name in ("int8_gops", "read_gb_s", "read_64mb_gb_s")
+            for name in ("int8_gops", "read_gb_s", "read_76mb_gb_s")
         }
         for count in threads
     }
@@ -124,10 +124,10 @@ def _ratios(found: Sequence[Row]) -> list[list[str]]:
 
 def _limit_table(limits: Mapping[int, Mapping[str, float]]) -> str:
     body = [
-        [str(count), *(_number(limit[name]) for name in ("int8_gops", "read_gb_s", "read_64mb_gb_s"))]
+        [str(count), *(_number(limit[name]) for name in ("int8_gops", "read_gb_s", "read_76mb_gb_s"))]
         for count, limit in limits.items()
     ]
-    return _table("What the machine can do", ("threads", "int8, GOPS", "read, GB/s", "read of 64 MB, GB/s"), body)
+    return _table("What the machine can do", ("threads", "int8, GOPS", "read, GB/s", "read of 76 MB, GB/s"), body)
 
 
 def _table(title: str, titles: Sequence[str], body: Sequence[Sequence[str]]) -> str:

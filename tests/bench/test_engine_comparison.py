@@ -69,7 +69,7 @@ def test_ratios_are_to_the_named_row_and_to_the_best_of_all():
 def test_a_table_and_a_chart_come_of_it():
     limits = median_limits(
         [
-            {"limits": [{"threads": 2, "int8_gops": 900.0 + i, "read_gb_s": 40.0, "read_64mb_gb_s": 50.0}]}
+            {"limits": [{"threads": 2, "int8_gops": 900.0 + i, "read_gb_s": 40.0, "read_76mb_gb_s": 50.0}]}
             for i in (0, 2)
         ]
     )
@@ -93,7 +93,7 @@ def test_instructions_are_those_of_the_tokens_alone():
 
 def test_shares_of_the_roofline():
     variant = LlamaCpp().variant("Q8_0")
-    limit = {"int8_gops": 1000.0, "read_gb_s": 40.0, "read_64mb_gb_s": 80.0}
+    limit = {"int8_gops": 1000.0, "read_gb_s": 40.0, "read_76mb_gb_s": 80.0}
     assert decode_bytes(REAL, variant) == pytest.approx(142.9e6, rel=1e-3)
     assert decode_share(REAL, variant, 40e9 / decode_bytes(REAL, variant), limit) == pytest.approx(1)
     small = LlamaCpp().variant("Q4_0 pure")
