@@ -17,7 +17,7 @@ from engine.systems.process import run
 from mobilequant.data.cache import make_folder
 
 SOURCE = Path(__file__).with_name("limits.cpp")
-_CACHED_BYTES = 96e6  # models below it partly live in a last-level cache of 32 MB: the array of 64 MB is their limit
+_CACHED_BYTES = 96e6  # models below it partly live in a last-level cache of 32 MB: the array of 76 MB is their limit
 
 
 def measured_limits(threads: Sequence[int]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def decode_bytes(shape: Shape, variant: Variant) -> float:
 def decode_share(shape: Shape, variant: Variant, tok_s: float, limit: Mapping[str, float]) -> float:
     """Of the measured read bandwidth, that the weights take."""
     needed = decode_bytes(shape, variant)
-    read = max(limit["read_gb_s"], limit["read_64mb_gb_s"]) if needed < _CACHED_BYTES else limit["read_gb_s"]
+    read = max(limit["read_gb_s"], limit["read_76mb_gb_s"]) if needed < _CACHED_BYTES else limit["read_gb_s"]
     return tok_s * needed / (1e9 * read)
 
 

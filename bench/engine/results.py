@@ -10,6 +10,7 @@ _FOLDER = Path(__file__).parents[1] / "results"
 SAMPLES = _FOLDER / "engine_samples.jsonl"
 PERPLEXITY = _FOLDER / "engine_perplexity.jsonl"
 LIMITS = _FOLDER / "engine_limits.jsonl"
+INSTRUCTIONS = _FOLDER / "engine_instructions.json"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

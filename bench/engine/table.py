@@ -6,13 +6,14 @@ PYTHONPATH=bench python -m engine.table [--run NAME]
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from engine.limits import decode_share, prefill_share
-from engine.results import LIMITS, PERPLEXITY, SAMPLES, lines
+from engine.results import INSTRUCTIONS, LIMITS, PERPLEXITY, SAMPLES, lines
 from engine.row import Variant
 from engine.shapes import REAL, SHAPES
 from engine.summary import OURS, Row, Spread, beside, ratio, rows
@@ -26,7 +27,6 @@ AGAINST = {
     "llama.cpp Q8_0": ("llama.cpp", "Q8_0"),
     "best peer": (None, None),
 }
-NO_COUNTERS = "Instructions per token are not given where the processor's counters cannot be read, as on this machine."
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -39,6 +39,8 @@ def main(given: Sequence[str] | None = None) -> None:
     perplexities = {(line["system"], line["variant"]): line["ppl"] for line in lines(PERPLEXITY)}
     limits = median_limits([line for line in lines(arguments.limits) if line["run"] == arguments.run])
     print(markdown(found, limits, perplexities))
+    if INSTRUCTIONS.is_file():
+        print("\n" + instruction_table(json.loads(INSTRUCTIONS.read_text())["rows"]))
 
 
 def markdown(
@@ -51,7 +53,13 @@ def markdown(
         body = [_cells(row, limits.get(threads), perplexities) for row in mine]
         parts.append(_table(f"{shape}, {threads} thread{'s' * (threads > 1)}", _TITLES, body))
     parts.append(_table("Ours over others", ("row", "against", *SPEEDS.values()), _ratios(found)))
-    return "\n\n".join((*parts, NO_COUNTERS))
+    return "\n\n".join(parts)
+
+
+def instruction_table(counted: Sequence[Mapping[str, Any]]) -> str:
+    """What ``engine.instructions`` counted."""
+    body = [[each["row"], *(f"{each[kind] / 1e6:.1f}" for kind in ("prompt", "decode"))] for each in counted]
+    return _table(f"Instructions a token, in millions: AVX2, {REAL}", ("row", "of a prompt", "decoded"), body)
 
 
 def median_limits(measured: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
@@ -60,7 +68,7 @@ def median_limits(measured: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, 
     return {
         count: {
             name: median(each[name] for line in measured for each in line["limits"] if each["threads"] == count)
-            for name in ("int8_gops", "read_gb_s", "read_64mb_gb_s")
+            for name in ("int8_gops", "read_gb_s", "read_76mb_gb_s")
         }
         for count in threads
     }
@@ -116,10 +124,10 @@ def _ratios(found: Sequence[Row]) -> list[list[str]]:
 
 def _limit_table(limits: Mapping[int, Mapping[str, float]]) -> str:
     body = [
-        [str(count), *(_number(limit[name]) for name in ("int8_gops", "read_gb_s", "read_64mb_gb_s"))]
+        [str(count), *(_number(limit[name]) for name in ("int8_gops", "read_gb_s", "read_76mb_gb_s"))]
         for count, limit in limits.items()
     ]
-    return _table("What the machine can do", ("threads", "int8, GOPS", "read, GB/s", "read of 64 MB, GB/s"), body)
+    return _table("What the machine can do", ("threads", "int8, GOPS", "read, GB/s", "read of 76 MB, GB/s"), body)
 
 
 def _table(title: str, titles: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -63,7 +63,7 @@ def _shape(name: str) -> str:
 def cell(line: Mapping[str, Any] | None, limit: Mapping[str, float]) -> str:
     if line is None:
         return "–"
-    bound = {"GOPS": limit["int8_gops"], "GB/s": max(limit["read_gb_s"], limit["read_64mb_gb_s"])}.get(line["unit"])
+    bound = {"GOPS": limit["int8_gops"], "GB/s": max(limit["read_gb_s"], limit["read_76mb_gb_s"])}.get(line["unit"])
     digits = 2 if line["value"] < 10 else 0
     return f"{line['value']:.{digits}f}" + (f" ({line['value'] / bound:.0%})" if bound else "")
 

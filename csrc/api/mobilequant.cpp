@@ -152,6 +152,14 @@ std::int64_t mq_session_position(const mq_session* session) {
 
 std::int64_t mq_session_room(const mq_session* session) { return session ? session->session.room() : 0; }
 
+mq_status mq_session_rewind(mq_session* session, std::int64_t position) {
+    return guarded([&] {
+        demand(session, "mq_session_rewind needs a session");
+        demand(position >= 0 && position <= mq_session_position(session), "there is no such position to go back to");
+        session->session.rewind(position + session->shared->engine.graph().num_prefix);
+    });
+}
+
 mq_status mq_run(mq_session* session, const std::int32_t* tokens, std::int64_t count, std::int16_t* logits,
                  std::int64_t size) {
     return run(session, tokens, count, logits, size, false);

@@ -92,6 +92,7 @@ void bind_engine(nb::module_& m) {
         .def(nb::init<Engine&, std::int64_t>(), "engine"_a, "capacity"_a, nb::keep_alive<1, 2>())
         .def("run", &run, "tokens"_a, "only_last"_a)
         .def("trace", &trace, "engine"_a, "tokens"_a)
+        .def("rewind", &Session::rewind, "position"_a)
         .def_prop_ro("position", &Session::position)
         .def_prop_ro("room", &Session::room);
 }

@@ -100,6 +100,11 @@ MQ_API void mq_session_free(mq_session* session);
 MQ_API int64_t mq_session_position(const mq_session* session); /* tokens that were read, without the prefix */
 MQ_API int64_t mq_session_room(const mq_session* session);     /* tokens that can still be read */
 
+/* Go back to where `position` tokens had been read: what is read next takes the place of what followed. Costs nothing.
+ *
+ * MQ_ERROR_USAGE: `position` is negative, or behind mq_session_position. */
+MQ_API mq_status mq_session_rewind(mq_session* session, int64_t position);
+
 /* Read `count` ≥ 1 tokens behind what was read before. Writes the logits (vocab_size) int16 behind the last token to
  * `logits`, which has room for `size` numbers. Many tokens at once are faster than one after another, and give the
  * same.

@@ -61,8 +61,8 @@ std::span<const Kernels> all_kernels() {
     static const std::array kAll = {
 #if defined(__x86_64__)
         Kernels{"avx512-vnni", has_avx512_vnni, 8, {avx512::tile8, 0}, {avx512::tile4, 0}, &avx512::kElementwise},
-        Kernels{"avx-vnni", has_avx_vnni, 2, {avxvnni::tile8, 0}, {avxvnni::tile4, 0}, &avx2::kElementwise},
-        Kernels{"avx2", has_avx2, 3, {avx2::tile8, 0}, {avx2::tile4, 128}, &avx2::kElementwise},
+        Kernels{"avx-vnni", has_avx_vnni, 6, {avxvnni::tile8, 0}, {avxvnni::tile4, 0}, &avx2::kElementwise},
+        Kernels{"avx2", has_avx2, 6, {avx2::tile8, 0}, {avx2::tile4, 0}, &avx2::kElementwise},
 #elif defined(__aarch64__)
         Kernels{"i8mm", has_i8mm, 6, {arm_i8mm::tile8, 0}, {arm_i8mm::tile4, 0}, &neon::kElementwise},
         Kernels{"dotprod", has_dotprod, 4, {arm_dot::tile8, 128}, {arm_dot::tile4, 128}, &neon::kElementwise},

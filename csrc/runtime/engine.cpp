@@ -99,6 +99,15 @@ void Session::run(std::span<const std::int32_t> tokens, std::vector<std::int16_t
     }
 }
 
+// What the caches hold behind the position is seen by no later row before it is written anew.
+void Session::rewind(std::int64_t position) {
+    const std::int64_t first = engine_.graph().num_prefix;
+    if (position < first || position > position_)
+        throw UsageError("a sequence that goes from " + std::to_string(first) + " to " + std::to_string(position_) +
+                         " cannot go back to " + std::to_string(position));
+    position_ = position;
+}
+
 void Session::run_chunk(std::span<const std::int32_t> tokens, bool only_last, Trace* trace) {
     const Call all{tokens.data(), static_cast<std::int64_t>(tokens.size()), position_, workspace_, caches_, trace};
     const Call last = all.last_row();

@@ -61,6 +61,10 @@ class Session {
     // Throws UsageError also where the engine does not keep all tensors.
     std::vector<TracedTensor> trace(std::span<const std::int32_t> tokens);
 
+    // Forget what stands at `position` and behind it; what is read next takes its place.
+    // Throws UsageError: nothing was read there yet, or it belongs to the prefix.
+    void rewind(std::int64_t position);
+
     std::int64_t position() const { return position_; }
     std::int64_t room() const { return capacity_ - position_; }  // tokens that can still be read
 

@@ -33,6 +33,7 @@ static void without_handles(void) {
           mq_leading_token(NULL) == -1);
     CHECK(mq_logits_scale(NULL) == 0 && strcmp(mq_kernels(NULL), "") == 0);
     CHECK(mq_session_position(NULL) == 0 && mq_session_room(NULL) == 0);
+    CHECK(mq_session_rewind(NULL, 0) == MQ_ERROR_USAGE);
     mq_close(NULL), mq_session_free(NULL), mq_sampler_free(NULL);
 
     int32_t count = 0;
@@ -64,6 +65,11 @@ static void runs(const mq_model* model, const int32_t* tokens, int64_t count) {
     CHECK(memcmp(last, all + (count - 2) * vocab, bytes) == 0);
     CHECK(mq_run(session, tokens + count - 1, 1, last, vocab) == MQ_OK);
     CHECK(memcmp(last, all + (count - 1) * vocab, bytes) == 0);
+
+    CHECK(mq_session_rewind(session, -1) == MQ_ERROR_USAGE && mq_session_rewind(session, count + 1) == MQ_ERROR_USAGE);
+    CHECK(mq_session_rewind(session, 2) == MQ_OK && mq_session_position(session) == 2);
+    CHECK(mq_session_room(session) == count - 2 && mq_run(session, tokens + 2, 1, last, vocab) == MQ_OK);
+    CHECK(memcmp(last, all + 2 * vocab, bytes) == 0);
     mq_session_free(session);
     free(all), free(last);
 }

@@ -66,6 +66,32 @@ void whole_context(const std::string& folder) {
     CHECK(test::throws<UsageError>([&] { session.run(Tokens{0}, logits, true); }));
 }
 
+// Other tokens behind a position that was gone back to give what they give in a new sequence.
+void after_rewind(const std::string& folder) {
+    for (const Kernels& kernels : all_kernels()) {
+        if (!kernels.supported()) continue;
+        Engine engine(folder, {2, kernels.name});
+        const Graph& graph = engine.graph();
+        const std::int64_t count = std::min<std::int64_t>(40, graph.context - graph.num_prefix), kept = count / 3;
+        Tokens tokens = any_tokens(graph, count);
+        Session session(engine, count);
+        Logits before, behind;
+        session.run(tokens, before, true);
+        for (std::int64_t i = kept; i < count; ++i) {
+            auto& token = tokens[static_cast<std::size_t>(i)];
+            token = (token + 1) % graph.vocab_size;
+        }
+        session.rewind(graph.num_prefix + kept);
+        session.run(std::span(tokens).subspan(static_cast<std::size_t>(kept)), behind, false);
+        const Logits whole = in_parts(engine, tokens, tokens.size());
+        CHECK_FOR(folder + ", " + std::string(kernels.name),
+                  std::equal(behind.rbegin(), behind.rend(), whole.rbegin()));
+        CHECK(test::throws<UsageError>([&] { session.rewind(graph.num_prefix - 1); }));
+        CHECK(test::throws<UsageError>([&] { session.rewind(graph.num_prefix + count + 1); }));
+        CHECK(session.room() == 0);
+    }
+}
+
 }  // namespace
 }  // namespace mobilequant
 
@@ -73,6 +99,7 @@ int main(int count, char** folders) {
     for (int i = 1; i < count; ++i) {
         mobilequant::same_logits(folders[i]);
         mobilequant::whole_context(folders[i]);
+        mobilequant::after_rewind(folders[i]);
     }
     return mobilequant::test::result();
 }

@@ -14,6 +14,7 @@ import torch
 
 from engine import interleave, random_model
 from engine.chart import chart
+from engine.instructions import per_token, total
 from engine.limits import decode_bytes, decode_share, prefill_share
 from engine.perplexity import perplexity
 from engine.priority import Ticks
@@ -27,7 +28,7 @@ from engine.systems.gguf_file import gguf_name, interleaved
 from engine.systems.llama_cpp import LlamaCpp
 from engine.systems.mobilequant import MobileQuant
 from engine.systems.system import last_object
-from engine.table import markdown, median_limits, spelled
+from engine.table import instruction_table, markdown, median_limits, spelled
 from mobilequant.arch.registry import find
 from mobilequant.errors import ResourceError
 from mobilequant.models.canonical import expected_shapes
@@ -68,7 +69,7 @@ def test_ratios_are_to_the_named_row_and_to_the_best_of_all():
 def test_a_table_and_a_chart_come_of_it():
     limits = median_limits(
         [
-            {"limits": [{"threads": 2, "int8_gops": 900.0 + i, "read_gb_s": 40.0, "read_64mb_gb_s": 50.0}]}
+            {"limits": [{"threads": 2, "int8_gops": 900.0 + i, "read_gb_s": 40.0, "read_76mb_gb_s": 50.0}]}
             for i in (0, 2)
         ]
     )
@@ -81,9 +82,18 @@ def test_a_table_and_a_chart_come_of_it():
     assert spelled(None) == "–" and spelled(Spread(12.34, 9.99, 15.5, 3)) == "12.3 (10.0–15.5)"
 
 
+def test_instructions_are_those_of_the_tokens_alone():
+    few, many = total("==1== # Total instructions: 700\n"), total("# Total instructions: 1500\n")
+    assert per_token(few, many, 4, 12) == 100
+    with pytest.raises(ValueError, match="did not say"):
+        total("valgrind: no such tool")
+    table = instruction_table([{"row": "MobileQuant W4A8", "prompt": 2.5e6, "decode": 30.04e6}])
+    assert table.endswith("| MobileQuant W4A8 | 2.5 | 30.0 |")
+
+
 def test_shares_of_the_roofline():
     variant = LlamaCpp().variant("Q8_0")
-    limit = {"int8_gops": 1000.0, "read_gb_s": 40.0, "read_64mb_gb_s": 80.0}
+    limit = {"int8_gops": 1000.0, "read_gb_s": 40.0, "read_76mb_gb_s": 80.0}
     assert decode_bytes(REAL, variant) == pytest.approx(142.9e6, rel=1e-3)
     assert decode_share(REAL, variant, 40e9 / decode_bytes(REAL, variant), limit) == pytest.approx(1)
     small = LlamaCpp().variant("Q4_0 pure")

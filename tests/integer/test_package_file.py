@@ -327,6 +327,15 @@ def test_an_array_that_stands_twice(package):
         load_graph(package)
 
 
+def test_arrays_that_cannot_be_used_where_they_lie(package):
+    content = (package / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    moved = (length + 1).to_bytes(8, "little") + content[8 : 8 + length] + b" " + content[8 + length :]
+    (package / WEIGHTS).write_bytes(moved)
+    with pytest.raises(PackageError, match="does not begin at a multiple of its element's size"):
+        load_graph(package)
+
+
 def test_an_array_that_nobody_asked_for(package):
     save_file({**load_file(package / WEIGHTS), "more": np.zeros(3, np.int8)}, package / WEIGHTS)
     with pytest.raises(PackageError, match="'more', which is no constant"):

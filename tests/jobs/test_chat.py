@@ -75,6 +75,23 @@ def test_a_template_that_rewrites_what_was_said_is_read_anew(tiny_package, tmp_p
     assert conversation.position == len(engine.prefix_tokens) + len(engine.vocabulary.encode("<bos>hi<eos>")) + 2
 
 
+def test_what_a_template_left_as_it_was_is_not_read_again(tiny_package, tmp_path, fed):
+    """Answers are cut to their first letter in all turns but the last, as models do that forget how they thought."""
+    shortened = "{% for m in messages %}<bos>{{ m.content if m.role == 'user' else m.content[:1] }}<eos>{% endfor %}"
+    engine = with_template(tiny_package, tmp_path / "package", shortened)
+    conversation = Conversation(engine, GREEDY, max_new_tokens=9)
+    first = "".join(conversation.answer("once"))
+    fed.clear()
+    second = "".join(conversation.answer("and?"))
+    new = engine.vocabulary.encode(f"<bos>once<eos><bos>{first[:1]}<eos><bos>and?<eos>")
+    kept = len(new) - len(fed[0])
+    assert kept >= len(engine.vocabulary.encode("<bos>once<eos>"))
+    assert fed[0] == new[kept:]
+    other = Conversation(engine, GREEDY, max_new_tokens=9)
+    other._messages = [{"role": "user", "content": "once"}, {"role": "assistant", "content": first}]
+    assert "".join(other.answer("and?")) == second
+
+
 def test_the_repetition_penalty_sees_earlier_turns(engine, monkeypatch):
     from mobilequant.engine.sampler import Sampler
 

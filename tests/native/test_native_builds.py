@@ -25,10 +25,11 @@ def test_parts(build, preset):
     ctest(build(preset))
 
 
-def test_teams_have_no_races(build):
-    """Only the team is built with ThreadSanitizer, which wants its addresses where they always were."""
-    program = build("thread").program("team_test")
-    succeed(["setarch", "-R", *program] if shutil.which("setarch") else program)
+@pytest.mark.parametrize("program, package", [("team_test", None), ("engine_test", "gpt2")])
+def test_threads_do_not_race(build, tiny, program, package):
+    """ThreadSanitizer wants its addresses where they always were."""
+    fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+    succeed([*fixed, *build("thread").program(program), *([str(tiny(package))] if package else [])])
 
 
 @pytest.mark.parametrize("preset", ["sanitize", "native"])

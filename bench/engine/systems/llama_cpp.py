@@ -19,7 +19,12 @@ from engine.systems.system import Command, System, folder_bytes, last_object
 from mobilequant.data.cache import make_folder, publish_file
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"  # llama.cpp 0c1e57098
-_OPTIONS = ("GGML_NATIVE=ON", "LLAMA_CURL=OFF", "LLAMA_BUILD_SERVER=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF")
+_OPTIONS = ("LLAMA_CURL=OFF", "LLAMA_BUILD_SERVER=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF")
+NATIVE_BUILD, AVX2_BUILD = "build", "build-avx2"  # folders in its sources
+_PROCESSORS = {
+    NATIVE_BUILD: ("GGML_NATIVE=ON",),
+    AVX2_BUILD: ("GGML_NATIVE=OFF", "GGML_AVX2=ON", "GGML_FMA=ON", "GGML_F16C=ON", "GGML_BMI2=ON"),
+}
 _TYPES = {"F16": "F16", "Q8_0": "Q8_0", "Q4_0 pure": "Q4_0"}
 PROGRAM = Path(__file__).with_name("llama_nll.cpp")
 
@@ -36,6 +41,7 @@ class LlamaCpp(System):
 
     def prepare(self, shape: Shape) -> None:
         build()
+        _build_nll_program()
         plain = write_gguf(shape.folder(), model_file(shape, "F16"))
         for variant in self.variants:
             if not (target := model_file(shape, variant.name)).is_file():
@@ -73,25 +79,29 @@ def model_file(shape: Shape, variant: str) -> Path:
     return _root() / "models" / shape.name / f"{variant.replace(' ', '-').lower()}.gguf"
 
 
-def binary(name: str) -> Path:
-    return _source() / "build" / "bin" / name
+def binary(name: str, folder: str = NATIVE_BUILD) -> Path:
+    return _source() / folder / "bin" / name
 
 
 def nll_program() -> Path:
     return binary("mobilequant-llama-nll")
 
 
-def build() -> None:
+def build(folder: str = NATIVE_BUILD) -> None:
     """Unpack the source package and build what is used of it: about five minutes on two cores."""
     source = _source()
     if not source.is_dir():
         _unpack()
-    if not (binary("llama-bench").is_file() and binary("llama-quantize").is_file()):
-        options = [f"-D{option}" for option in _OPTIONS]
-        run(["cmake", "-S", source, "-B", source / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options])
-        run(["ninja", "-C", source / "build", "llama-bench", "llama-quantize"])
+    if not (binary("llama-bench", folder).is_file() and binary("llama-quantize", folder).is_file()):
+        options = [f"-D{option}" for option in (*_OPTIONS, *_PROCESSORS[folder])]
+        run(["cmake", "-S", source, "-B", source / folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options])
+        run(["ninja", "-C", source / folder, "llama-bench", "llama-quantize"])
+
+
+def _build_nll_program() -> None:
     target = nll_program()
     if not target.is_file() or target.stat().st_mtime < PROGRAM.stat().st_mtime:
+        source = _source()
         headers = [f"-I{source / 'include'}", f"-I{source / 'ggml' / 'include'}"]
         libraries = [f"-L{target.parent}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{target.parent}"]
         run(["g++", "-O2", "-std=c++17", *headers, PROGRAM, "-o", target, *libraries])

@@ -8,7 +8,8 @@ namespace mobilequant::avx512 {
 namespace {
 
 using Vector = __m512i;
-constexpr int kLanes = 16, kVectors = 2, kMaxRows = 8;
+constexpr int kLanes = 16, kMaxRows = 8;
+constexpr int registers_for(int) { return 2; }
 
 inline Vector broadcast32(std::int32_t value) { return _mm512_set1_epi32(value); }
 inline Vector load(const std::byte* from) { return _mm512_loadu_si512(from); }

@@ -1,4 +1,5 @@
-// AVX-VNNI, 256 bits: half a panel fits four registers, with the sums of two rows beside them.
+// AVX-VNNI, 256 bits: half a panel for one row, read in one go; a quarter where the sums of six rows stand beside it, twelve
+// registers, of which ten must be under way to keep two units busy that answer after five cycles.
 #include <immintrin.h>
 
 #include "kernels/tile.h"
@@ -14,7 +15,8 @@ namespace mobilequant::avxvnni {
 namespace {
 
 using Vector = __m256i;
-constexpr int kLanes = 8, kVectors = 4, kMaxRows = 2;
+constexpr int kLanes = 8, kMaxRows = 6;
+constexpr int registers_for(int rows) { return rows == 1 ? 4 : 2; }
 
 inline Vector broadcast32(std::int32_t value) { return _mm256_set1_epi32(value); }
 inline Vector load(const std::byte* from) { return _mm256_loadu_si256(reinterpret_cast<const Vector*>(from)); }
@@ -36,7 +38,8 @@ inline Vector shift_right(Vector value) {
 #include "kernels/x86/vnni_tile.inl"
 
 template <class Weights>
-constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>};
+constexpr Tile kByRows[kMaxRows] = {tile_rows<Weights, 1>, tile_rows<Weights, 2>, tile_rows<Weights, 3>,
+                                    tile_rows<Weights, 4>, tile_rows<Weights, 5>, tile_rows<Weights, 6>};
 
 }  // namespace
 

@@ -174,6 +174,15 @@ class Session:
         with self._engine.lock, translated("the engine", "Begin a new session."):
             return self._core.run(ids, only_last)
 
+    def rewind(self, position: int) -> None:
+        """Go back to an earlier ``position``: what is read next stands there. Costs nothing.
+
+        Raises:
+            UsageError: the position was not reached yet, or belongs to the constant prefix.
+        """
+        with self._engine.lock, translated("the engine", "Give a position between the prefix and where it stands."):
+            self._core.rewind(position)
+
     def trace(self, tokens: Sequence[int] | NDArray[np.integer]) -> list[tuple[str, NDArray[np.integer]]]:
         """Read tokens (T,) and give back the codes of every tensor of the graph, in running order: (T, C), scores and
         probabilities (H, T, S).

@@ -26,7 +26,7 @@ from mobilequant.errors import PackageError
 from mobilequant.integer.graph import Constant, IntegerGraph, KVLayer, Op, TensorSpec
 from mobilequant.integer.schema import validate
 from mobilequant.models.json_file import LARGEST_BYTES, without_duplicates
-from mobilequant.models.safetensors_header import check_header
+from mobilequant.models.safetensors_header import check_alignment, check_header
 from mobilequant.numerics.packing import pack_int4, unpack_int4
 from mobilequant.pipeline.resource import require_memory
 
@@ -89,6 +89,7 @@ def load_graph(folder: Path) -> IntegerGraph:
         file = TypeAdapter(_GraphFile).validate_json(_read_json(folder / GRAPH), strict=True)
         check_header(folder / WEIGHTS)
         arrays = load_file(folder / WEIGHTS)
+        check_alignment(folder / WEIGHTS)
     except OSError as error:
         raise PackageError(f"{folder}: cannot read {error.filename or WEIGHTS}", _REMEDY) from error
     except ValidationError as error:

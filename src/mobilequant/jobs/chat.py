@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import takewhile
+from operator import eq
 
 from mobilequant.engine.chat_template import ChatTemplate
 from mobilequant.engine.engine import Engine
@@ -20,8 +22,8 @@ class ContextFullError(UsageError):
 class Conversation:
     """Asks a model and remembers what was said.
 
-    Only what is new is read: as long as the rendered conversation begins with the text that the caches hold, which is
-    so unless a template rewrites earlier turns. Then all of it is read again.
+    Only what is new is read: what follows the text that the caches hold, where the rendered conversation begins with
+    it; where a template rewrites earlier turns, all behind the tokens that are still the same.
     """
 
     def __init__(
@@ -40,15 +42,14 @@ class Conversation:
         self._sampler = Sampler(sampling, engine.logits_scale)
         self._opening = [{"role": "system", "content": system}] if system else []
         self._limit = max_new_tokens
-        self._context = context
-        self._tokens: list[int] = []  # read or said
-        self._text = ""  # the same as the template writes it
+        self._session = engine.session(context)
+        self._start = self._session.position
         self.reset()
 
     def reset(self) -> None:
         """Forget all that was said but the system's words."""
         self._messages = list(self._opening)
-        self._forget()
+        self._keep([])
 
     @property
     def room(self) -> int:
@@ -100,14 +101,18 @@ class Conversation:
         vocabulary = self._engine.vocabulary
         if self._text and rendered.startswith(self._text):
             return self._unread() + vocabulary.encode_more(rendered[len(self._text) :])
-        self._forget()
-        return vocabulary.encode(rendered)
+        tokens = vocabulary.encode(rendered)
+        read = self._tokens[: self._session.position - self._start]
+        same = sum(1 for _ in takewhile(bool, map(eq, read, tokens[:-1])))  # the last one is read for its logits
+        self._keep(tokens[:same])
+        return tokens[same:]
 
     def _unread(self) -> list[int]:
         """The last token of an answer that was cut off is said, but not read."""
         return self._tokens[self._session.position - self._start :]
 
-    def _forget(self) -> None:
-        self._session = self._engine.session(self._context)
-        self._start = self._session.position
-        self._tokens, self._text = [], ""
+    def _keep(self, tokens: list[int]) -> None:
+        """Go back to where these tokens had been read."""
+        self._session.rewind(self._start + len(tokens))
+        self._tokens = tokens  # read or said
+        self._text = ""  # the same as the template writes it, where all of them belong to it
