@@ -16,6 +16,9 @@ constexpr int kMaxRows = 6;
 
 inline __m256i load(const std::byte* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
+// Makes a sum here and nowhere else: gcc 12 adds products to each other first, and keeps the sums in memory meanwhile.
+inline void keep(__m256i& sum) { asm("" : "+x"(sum)); }
+
 inline std::int32_t four_codes(const std::uint8_t* codes) {
     std::int32_t four;
     __builtin_memcpy(&four, codes, sizeof four);
@@ -70,7 +73,10 @@ inline void add_products(__m256i (&sums)[R][V], const __m256i (&w)[V], const std
                          std::ptrdiff_t stride) {
     for (int r = 0; r < R; ++r) {
         const __m256i four = _mm256_set1_epi32(four_codes(codes + r * stride));
-        for (int v = 0; v < V; ++v) sums[r][v] = _mm256_add_epi16(sums[r][v], _mm256_maddubs_epi16(four, w[v]));
+        for (int v = 0; v < V; ++v) {
+            sums[r][v] = _mm256_add_epi16(sums[r][v], _mm256_maddubs_epi16(four, w[v]));
+            keep(sums[r][v]);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ inline Vector broadcast32(std::int32_t value) { return _mm512_set1_epi32(value);
 inline Vector load(const std::byte* from) { return _mm512_loadu_si512(from); }
 inline void store(std::int32_t* to, Vector value) { _mm512_storeu_si512(to, value); }
 inline Vector dot(Vector sums, Vector codes, Vector weights) { return _mm512_dpbusd_epi32(sums, codes, weights); }
+inline void keep(Vector&) {}
 inline Vector shift_left_4(Vector value) { return _mm512_slli_epi16(value, 4); }
 inline Vector high_nibbles(Vector value) { return _mm512_and_si512(value, _mm512_set1_epi8(static_cast<char>(0xF0))); }
 inline Vector add32(Vector a, Vector b) { return _mm512_add_epi32(a, b); }

@@ -22,6 +22,7 @@ inline Vector broadcast32(std::int32_t value) { return _mm256_set1_epi32(value);
 inline Vector load(const std::byte* from) { return _mm256_loadu_si256(reinterpret_cast<const Vector*>(from)); }
 inline void store(std::int32_t* to, Vector value) { _mm256_storeu_si256(reinterpret_cast<Vector*>(to), value); }
 inline Vector dot(Vector sums, Vector codes, Vector weights) { return MQ_DOT(sums, codes, weights); }
+inline void keep(Vector& sum) { asm("" : "+x"(sum)); }  // gcc 12 else stores all of them in every turn of a loop
 inline Vector shift_left_4(Vector value) { return _mm256_slli_epi16(value, 4); }
 inline Vector high_nibbles(Vector value) { return _mm256_and_si256(value, _mm256_set1_epi8(static_cast<char>(0xF0))); }
 inline Vector add32(Vector a, Vector b) { return _mm256_add_epi32(a, b); }

@@ -3,6 +3,7 @@
 //
 //   Vector                the register       kLanes         channels in it
 //   registers_for(rows)   of weights, beside which the sums of so many rows fit
+//   keep(sum)             leaves a sum in its register, where the compiler must be told
 //
 // A nibble of a weight is used where it stands, as the high half of a byte whose low half is 0: 16 times the weight.
 // Sums of one group are 16 times too large until they are shifted; they stay below 255 · 128 · columns < 2^31 for up to
@@ -23,7 +24,10 @@ static inline void multiply(Block<V> (&sums)[R], const Block<V>& weights, const 
                             std::ptrdiff_t stride) {
     for (int r = 0; r < R; ++r) {
         const Vector four = broadcast(codes + r * stride);
-        for (int v = 0; v < V; ++v) sums[r][v] = dot(sums[r][v], four, weights[v]);
+        for (int v = 0; v < V; ++v) {
+            sums[r][v] = dot(sums[r][v], four, weights[v]);
+            if constexpr (R > 1) keep(sums[r][v]);
+        }
     }
 }
 
