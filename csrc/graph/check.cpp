@@ -18,12 +18,15 @@ constexpr std::int64_t kMaxEpsilon = std::int64_t{1} << 61, kMaxExponentSum = st
 constexpr int kMinShift = 2, kMaxShift = 62;
 constexpr std::int32_t kCacheZeroPoint = 128, kExp2One = 1 << 16;
 
+// The limits are numbers of the same type.
 template <class Value>
 void within(const Constant& constant, std::int64_t low, std::int64_t high, const std::string& where) {
     const Value* values = constant.as<Value>();
     const std::size_t count = constant.size_bytes / sizeof(Value);
-    for (std::size_t i = 0; i < count; ++i)
-        if (values[i] < low || values[i] > high) throw PackageError(where + ": " + constant.name + " is out of bounds");
+    const auto least = static_cast<Value>(low), most = static_cast<Value>(high);
+    Value outside = 0;  // not a return at the first: so the compiler takes many at once
+    for (std::size_t i = 0; i < count; ++i) outside |= static_cast<Value>((values[i] < least) | (values[i] > most));
+    require(!outside, where + ": " + constant.name + " is out of bounds");
 }
 
 class Checker {

@@ -22,12 +22,15 @@ void read_row(const Constant& codes, std::int64_t row, std::int8_t* out) {
 }
 
 CodeSums sum_codes(const std::int8_t* codes, std::int64_t count) {
-    constexpr std::int64_t kAtOnce = 1 << 20;  // 127 of each fit 32 bits
+    constexpr std::int64_t kAtOnce = 256;  // of which 128 each fit 16 bits: twice as many lanes, and no detour by 32
     CodeSums total{0, 0};
     for (std::int64_t start = 0; start < count; start += kAtOnce) {
-        std::int32_t sum = 0, magnitude = 0;
-        for (std::int64_t i = start; i < std::min(count, start + kAtOnce); ++i)
-            sum += codes[i], magnitude += std::abs(codes[i]);
+        std::int16_t sum = 0;
+        std::uint16_t magnitude = 0;
+        for (std::int64_t i = start; i < std::min(count, start + kAtOnce); ++i) {
+            sum = static_cast<std::int16_t>(sum + codes[i]);
+            magnitude = static_cast<std::uint16_t>(magnitude + std::abs(codes[i]));
+        }
         total.sum += sum, total.magnitude += magnitude;
     }
     return total;
