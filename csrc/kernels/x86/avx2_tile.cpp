@@ -3,7 +3,6 @@
 // 8 bits: codes and weights widened to 16 bits, vpmaddwd.
 // 4 bits: vpmaddubsw of codes, unsigned, with weights, signed. Two products come to 255 · 8 · 2 = 4,080 at most, so the
 // sums of 8 groups of columns fit 16 bits.
-//
 #include <immintrin.h>
 
 #include "kernels/tile.h"
