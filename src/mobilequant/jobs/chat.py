@@ -44,6 +44,8 @@ class Conversation:
         self._limit = max_new_tokens
         self._session = engine.session(context)
         self._start = self._session.position
+        self._tokens: list[int] = []  # read or said
+        self._text = ""  # the same as the template writes it, where all of them belong to it
         self.reset()
 
     def reset(self) -> None:
@@ -114,5 +116,4 @@ class Conversation:
     def _keep(self, tokens: list[int]) -> None:
         """Go back to where these tokens had been read."""
         self._session.rewind(self._start + len(tokens))
-        self._tokens = tokens  # read or said
-        self._text = ""  # the same as the template writes it, where all of them belong to it
+        self._tokens, self._text = tokens, ""
