@@ -149,15 +149,16 @@ void products(int a, int b, int out, std::size_t count, Draw& draw) {
     });
 }
 
-// Sums of a few rows of a panel, in the narrow form where it is one; wide, they are the same.
+// Sums of a few rows of some panels, in the narrow form where it is one; wide, they are the same.
 void sums(int out, Draw& draw) {
-    const int rows = draw.in(1, 8), channels = draw.once_in(2) ? kPanelChannels : draw.in(1, kPanelChannels);
+    constexpr int kWidth = 3 * kPanelChannels;
+    const int rows = draw.in(1, 8), channels = draw.once_in(2) ? kPanelChannels : draw.in(1, kWidth);
     const std::int64_t most = (std::int64_t{1} << draw.in(8, 30)) - 1;
-    const Heap<std::int32_t> values(static_cast<std::size_t>(rows * kPanelChannels), draw, -most, most),
-        bias(kPanelChannels, draw, -most, most);
+    const Heap<std::int32_t> values(static_cast<std::size_t>(rows * kWidth), draw, -most, most),
+        bias(kWidth, draw, -most, most);
     const Format to = any_format(out, draw);
-    FactorTable fitting(kPanelChannels, to), any(kPanelChannels, to);
-    for (int c = 0; c < kPanelChannels; ++c) {
+    FactorTable fitting(kWidth, to), any(kWidth, to);
+    for (int c = 0; c < kWidth; ++c) {
         const Factor by = factor_of(2 * most, draw);
         const auto channel = static_cast<std::size_t>(c);
         fitting.set(c, bias[channel], static_cast<std::int32_t>(by.mantissa), by.shift, 2 * most);
@@ -165,9 +166,9 @@ void sums(int out, Draw& draw) {
     }
     fitting.finish(), any.finish();
     const auto finished = [&](const Elementwise& kernels, const FactorTable& table) {
-        const std::ptrdiff_t stride = kPanelChannels * (out + 1);
-        Codes y(static_cast<std::size_t>(rows * kPanelChannels), out);
-        kernels.finish[out]({values.data(), kPanelChannels, rows, channels}, y.data(), stride, table.from(0));
+        const std::ptrdiff_t stride = kWidth * (out + 1);
+        Codes y(static_cast<std::size_t>(rows * kWidth), out);
+        kernels.finish[out]({values.data(), kWidth, rows, channels}, y.data(), stride, table.from(0));
         return y;
     };
     CHECK(finished(*all_kernels().back().rows, fitting) == finished(*all_kernels().back().rows, any));

@@ -6,10 +6,21 @@
 namespace mobilequant {
 namespace {
 
-// Codes of a panel for the rows of a tile.
+// A few rows of one panel, or a few panels of a single row: weights come from memory without a pause while sums wait.
+struct Block {
+    std::int64_t panel, row;
+    int panels, count;
+};
+
+// Sums and codes of a block.
+struct alignas(64) Sums {
+    std::int32_t of[kMaxTileRows * kPanelChannels];
+};
 struct alignas(64) Segment {
     std::byte codes[kMaxTileRows][kPanelChannels * 2];
 };
+constexpr int kPanelsOfRow = 8;
+static_assert(kPanelsOfRow <= kMaxTileRows);
 
 // Where an operation works: in a segment, or in the rows of the step's output.
 struct Target {
@@ -51,10 +62,12 @@ class ChannelStep final : public Step {
         if (first == last) return;
         std::vector<Product::Prepared> prepared;
         for (const Product& product : products_) prepared.push_back(product.prepare(call, member));
-        for (std::int64_t panel = first; panel < last; ++panel)
+        const int panels = call.rows - call.first == 1 ? kPanelsOfRow : 1;
+        for (std::int64_t panel = first; panel < last; panel += panels)
             for (std::int64_t row = call.first; row < call.rows; row += max_rows_)
-                run_tile(call, member, prepared, panel, row,
-                         static_cast<int>(std::min<std::int64_t>(max_rows_, call.rows - row)));
+                run_block(call, member, prepared,
+                          {panel, row, static_cast<int>(std::min<std::int64_t>(panels, last - panel)),
+                           static_cast<int>(std::min<std::int64_t>(max_rows_, call.rows - row))});
     }
 
   private:
@@ -82,25 +95,32 @@ class ChannelStep final : public Step {
         code_bytes_ = static_cast<std::int64_t>(site.tensor(output).code_bytes());
     }
 
-    void run_tile(const Call& call, const Member& member, const std::vector<Product::Prepared>& prepared,
-                  std::int64_t panel, std::int64_t row, int count) const {
-        Segment segments[kMaxSegments];
-        const std::int64_t channel = panel * kPanelChannels;
-        const std::int64_t channels = std::min<std::int64_t>(kPanelChannels, products_.front().channels() - channel);
-        const Target out = {call.row(to_, row, member) + channel * code_bytes_,
+    void run_block(const Call& call, const Member& member, const std::vector<Product::Prepared>& prepared,
+                   const Block& block) const {
+        Sums sums[kMaxSegments];
+        for (int panel = 0; panel < block.panels; ++panel)
+            for (std::size_t number = 0; number < products_.size(); ++number)
+                products_[number].sum(call, member, prepared[number], block.panel + panel, block.row, block.count,
+                                      sums[number].of + panel * kPanelChannels);
+        const std::int64_t channel = block.panel * kPanelChannels;
+        const auto channels = static_cast<int>(
+            std::min<std::int64_t>(block.panels * kPanelChannels, products_.front().channels() - channel));
+        const Target out = {call.row(to_, block.row, member) + channel * code_bytes_,
                             static_cast<std::ptrdiff_t>(to_.stride)};
+        Segment segments[kMaxSegments];
         for (std::size_t number = 0; number < work_.size(); ++number) {
             const bool last = number + 1 == work_.size();
             const Target target = last ? out : Target{segments[number].codes[0], sizeof segments[number].codes[0]};
             if (const auto* sum = std::get_if<Sum>(&work_[number])) {
-                products_[sum->product].run(call, member, prepared[sum->product], panel, row, count, target.first,
-                                            target.stride);
+                products_[sum->product].finish(block.panel,
+                                               {sums[sum->product].of, kPanelChannels, block.count, channels},
+                                               target.first, target.stride);
             } else if (const auto* look = std::get_if<Look>(&work_[number])) {
-                for (int r = 0; r < count; ++r)
+                for (int r = 0; r < block.count; ++r)
                     look->kernel(segments[look->from].codes[r], target.row(r), channels, look->table);
             } else {
                 const auto& times = std::get<Times>(work_[number]);
-                for (int r = 0; r < count; ++r)
+                for (int r = 0; r < block.count; ++r)
                     times.kernel(segments[times.a].codes[r], segments[times.b].codes[r], target.row(r), channels,
                                  times.how);
             }

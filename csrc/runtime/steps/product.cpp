@@ -19,9 +19,10 @@ const TileKernel& tile_of(const PackedMatrix& codes, const Kernels& kernels) {
 }
 
 // Sums of both planes → sums of the codes, modulo 2^32.
-void join_planes(std::int32_t* high, const std::int32_t* low) {
+void join_planes(const std::int32_t* high, std::int32_t* sums) {
+    const std::int32_t* low = high + kPanelChannels;
     for (int c = 0; c < kPanelChannels; ++c)
-        high[c] =
+        sums[c] =
             static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high[c]) + static_cast<std::uint32_t>(low[c]));
 }
 
@@ -72,15 +73,13 @@ Rows Product::rows(const Call& call, const Member& member, const Prepared& prepa
             static_cast<std::ptrdiff_t>(from_.stride), count};
 }
 
-void Product::run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel,
-                  std::int64_t row, int count, std::byte* out, std::ptrdiff_t stride) const {
-    alignas(64) std::int32_t sums[kMaxTileRows * kPanelChannels];
-    tile_(codes_.panel(panel), rows(call, member, prepared, row, count), sums);
-    const std::int64_t channel = panel * kPanelChannels;
-    const int channels = static_cast<int>(std::min<std::int64_t>(kPanelChannels, codes_.rows() - channel));
-    for (int r = 0; wide_ && r < count; ++r)
-        join_planes(sums + 2 * r * kPanelChannels, sums + (2 * r + 1) * kPanelChannels);
-    finish_({sums, (wide_ ? 2 : 1) * kPanelChannels, count, channels}, out, stride, factors_.from(channel));
+void Product::sum(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel,
+                  std::int64_t row, int count, std::int32_t* sums) const {
+    const Rows codes = rows(call, member, prepared, row, count);
+    if (!wide_) return tile_(codes_.panel(panel), codes, sums);
+    alignas(64) std::int32_t planes[kMaxTileRows * kPanelChannels];
+    tile_(codes_.panel(panel), codes, planes);
+    for (int r = 0; r < count; ++r) join_planes(planes + 2 * r * kPanelChannels, sums + r * kPanelChannels);
 }
 
 }  // namespace mobilequant

@@ -22,9 +22,14 @@ class Product {
     using Prepared = std::vector<std::uint8_t>;
     Prepared prepare(const Call& call, const Member& member) const;
 
-    // Codes of the channels of a panel for `count` rows from `row` on, `stride` bytes from row to row.
-    void run(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row,
-             int count, std::byte* out, std::ptrdiff_t stride) const;
+    // Sums of the channels of a panel for `count` rows from `row` on: (count, kPanelChannels).
+    void sum(const Call& call, const Member& member, const Prepared& prepared, std::int64_t panel, std::int64_t row,
+             int count, std::int32_t* sums) const;
+
+    // Their codes, for the channels of `panel` and what stands behind them; `stride` bytes from row to row.
+    void finish(std::int64_t panel, const SumRows& sums, std::byte* out, std::ptrdiff_t stride) const {
+        finish_(sums, out, stride, factors_.from(panel * kPanelChannels));
+    }
 
   private:
     Rows rows(const Call& call, const Member& member, const Prepared& prepared, std::int64_t row, int count) const;
