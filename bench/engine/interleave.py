@@ -42,11 +42,12 @@ def main(given: Sequence[str] | None = None) -> None:
     if not prefix():
         _say("the priority cannot be raised here: every sample waits until the machine is idle")
     cases = all_cases(shapes, systems, threads, arguments.scenario or list(SCENARIOS))
-    stamp = {"run": arguments.run, "environment": environment().model_dump()}
+    machine = environment()
+    stamp = {"run": arguments.run, "commit": machine.commit}
     for number in range(arguments.rounds):
         this = {**stamp, "round": number}
         if not any(in_round(line, arguments.run, number) for line in lines(arguments.limits)):
-            append(arguments.limits, {**measured_limits(threads), **this})
+            append(arguments.limits, {**measured_limits(threads), **this, "environment": machine.model_dump()})
         for case in waiting(cases, lines(arguments.samples), arguments.run, number):
             _take(case, systems[case.system], this, arguments.samples)
             to_go = left(cases, arguments.rounds, arguments.run, lines(arguments.samples))
