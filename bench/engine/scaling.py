@@ -2,8 +2,8 @@
 
     python3 bench/engine/scaling.py MOBILEQUANT_RUN PACKAGE LLAMA_BENCH GGUF --threads 1 2 4 8 16 > scaling.jsonl
 
-Each line is one sample: a prompt of 512 read at once, or 128 tokens decoded
-behind it. Committed: bench/results/engine_scaling.jsonl, 16 cores of a Sapphire Rapids whose host others used too.
+Each line is one sample: a prompt of 512 read at once, and 128 tokens decoded behind it. Committed:
+bench/results/engine_scaling.jsonl, 16 cores of a Sapphire Rapids whose host others used too.
 """
 
 from __future__ import annotations
