@@ -118,9 +118,14 @@ def _take(case: Case, system: System, stamp: Mapping[str, Any], samples: Path) -
     except (MobileQuantError, ValueError) as error:
         _say(f"{title} FAILED: {error}")
         return
-    append(samples, {**case.key(), **found, **stamp})
+    append(samples, {**case.key(), **rounded(found), **stamp})
     speeds = (f"{found[name]:.1f} {name}" for name in ("prefill_tok_s", "decode_tok_s") if name in found)
     _say(f"{title}: {', '.join(speeds)}")
+
+
+def rounded(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Times and rates with five digits, of which the machine repeats two."""
+    return {name: float(f"{each:.5g}") if isinstance(each, float) else each for name, each in found.items()}
 
 
 def _say(text: str) -> None:

@@ -111,6 +111,11 @@ def test_every_round_takes_each_case_once_and_a_run_goes_on():
     assert interleave.seconds_for(cases[:2], done) == 8.0 and interleave.seconds_for(cases, []) == 0
 
 
+def test_times_are_kept_with_five_digits_and_counts_whole():
+    kept = interleave.rounded({"load_ms": 188.123456, "decode_tok_s": 0.00123456, "bytes": 123456789, "real": True})
+    assert kept == {"load_ms": 188.12, "decode_tok_s": 0.0012346, "bytes": 123456789, "real": True}
+
+
 def test_half_a_line_is_none(tmp_path):
     path = tmp_path / "results.jsonl"
     assert lines(path) == []
