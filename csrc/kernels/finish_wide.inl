@@ -7,20 +7,14 @@ template <class Out>
 static void finish_wide(const SumRows in, std::byte* y, std::ptrdiff_t stride, const ChannelFactors op) {
     constexpr std::uint64_t kRaise = std::uint64_t{1} << 62;
     for (int r = 0; r < in.rows; ++r, y += stride) {
-        for (int first = 0; first < in.channels; first += kPanelChannels) {
-            const int count = in.channels - first < kPanelChannels ? in.channels - first : kPanelChannels;
-            const std::int32_t* sums = in.first + r * in.stride + first;
-            std::int64_t values[kPanelChannels];
-            for (int i = 0; i < count; ++i) {
-                const auto sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) +
-                                                           static_cast<std::uint32_t>(op.bias[first + i]));
-                const std::uint64_t shift = op.shift[first + i], half = std::uint64_t{1} << shift >> 1;
-                const std::uint64_t raised =
-                    static_cast<std::uint64_t>(std::int64_t{sum} * op.mantissa[first + i]) + half + kRaise;
-                values[i] = static_cast<std::int64_t>((raised >> shift) - (kRaise >> shift));
-            }
-            Out* out = reinterpret_cast<Out*>(y) + first;
-            for (int i = 0; i < count; ++i) out[i] = saturate<Out>(values[i], op.to);
+        const std::int32_t* sums = in.first + r * in.stride;
+        for (int i = 0; i < in.channels; ++i) {
+            const auto sum =
+                static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(op.bias[i]));
+            const std::uint64_t shift = op.shift[i], half = std::uint64_t{1} << shift >> 1;
+            const std::uint64_t raised = static_cast<std::uint64_t>(std::int64_t{sum} * op.mantissa[i]) + half + kRaise;
+            const auto value = static_cast<std::int64_t>((raised >> shift) - (kRaise >> shift));
+            reinterpret_cast<Out*>(y)[i] = saturate<Out>(value, op.to);
         }
     }
 }
